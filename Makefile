@@ -1,0 +1,41 @@
+# Everything runs in .venv/, which is made once from the lock and made again when the lock changes.
+.DELETE_ON_ERROR:
+.PHONY: run test bench lint lock clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SOURCES := calib cli devices experiments firmware_bridge
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+# `pip install --require-hashes` refuses anything that the lock does not name; the project itself comes without dependencies.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@command -v python3.11 >/dev/null || { echo "python3.11 is needed and was not found: install Python 3.11 with its venv module"; exit 2; }
+	python3.11 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(VENV)/.installed
+	$(VENV)/bin/calib run scenarios/apartment.toml --device roomba:emulator --person rational --seed 7
+
+test: $(VENV)/.installed lint
+	$(PY) -m pytest
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff format --check --quiet .
+	$(VENV)/bin/ruff check --quiet .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.installed
+	$(PY) -m bench.engine
+
+# The lock carries hashes and no addresses.
+lock: $(VENV)/.installed
+	$(PY) -m pip install --quiet uv
+	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --extra dev --no-emit-index-url --no-header --generate-hashes \
+	    pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,85 @@
+"""The Device protocol: one robot that takes settings, runs, and says what happened.
+
+Errors, as a tree:
+
+    DeviceError            a robot or its link failed; the message carries the remedy; exit code 3
+    +-- LinkLost           the line is dead or silent; the run is over, nothing may move
+    +-- Refused            the robot is there but will not do this (busy port, wrong mode, low battery)
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from devices.home.types import Context, Outcome, Settings
+
+Rung = Literal["simulator", "emulator", "hardware"]
+Realised = Literal["read back", "inferred", "not readable"]
+
+
+class DeviceError(Exception):
+    """A robot or its link failed. The message says what, where and what to do."""
+
+
+class LinkLost(DeviceError):
+    """The line is dead or silent."""
+
+
+class Refused(DeviceError):
+    """The robot is there but will not do this."""
+
+
+@dataclass(frozen=True)
+class Readback:
+    """The settings as the robot confirms them, and field by field how it is known."""
+
+    settings: Settings
+    how: dict[str, Realised]  # one entry for each field of Settings
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, for a page or a terminal. `pose` is the robot's own estimate, never the truth."""
+
+    elapsed_s: float
+    fraction: float  # of the planned run, 0..1
+    pose: tuple[float, float, float]  # m, m, rad
+    bumps: int
+    done: bool
+
+
+class Device(Protocol):
+    """One robot. `open` and `prepare` never move it; only `start` does, and `stop` always may be called.
+
+    The order is open, then for each run: prepare, start, advance until `done`, finish. Every call may raise DeviceError.
+    """
+
+    name: str
+    rung: Rung
+
+    def open(self) -> dict[str, str]:
+        """Connect and return the robot's identity (firmware, serial number, whatever it tells)."""
+        ...
+
+    def prepare(self, context: Context, replicate: int) -> None:
+        """Make ready for a run in this context. Simulated worlds are laid out for replicate 0..15; a real home is the operator's."""
+        ...
+
+    def start(self, settings: Settings) -> Readback:
+        """One atomic start: settings and motion together, read back."""
+        ...
+
+    def advance(self) -> Progress:
+        """Drive on for at most one second of robot time."""
+        ...
+
+    def finish(self) -> Outcome:
+        """Motors off, and what the run did."""
+        ...
+
+    def stop(self) -> None:
+        """Motors off at once. Idempotent, from any thread, never raises."""
+        ...
+
+    def close(self) -> None:
+        """Stop and let go of the port. Idempotent."""
+        ...

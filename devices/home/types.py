@@ -1,0 +1,93 @@
+"""The plain types of a home and of a run in it. They know nothing of people, modes or scenarios."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+PATTERNS = ("lanes", "spiral", "wall")
+
+# The fixed order of the outcome vector z. A scenario may use some of them, never others.
+OUTCOMES = ("residual_dirt", "coverage", "duration", "sound", "energy", "bumps")
+UNITS = {
+    "residual_dirt": "g/m2",
+    "coverage": "%",
+    "duration": "min",
+    "sound": "dB(A)",
+    "energy": "Wh",
+    "bumps": "count",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the machine is set to for one run."""
+
+    fan: int  # suction motor, percent of full duty
+    brush: int  # main brush, percent of full duty
+    speed: int  # mm/s
+    passes: int
+    pattern: Literal["lanes", "spiral", "wall"]
+    edge: bool  # a lap along the walls at the end
+
+
+@dataclass(frozen=True)
+class FloorPlan:
+    """A home drawn on a grid of square cells, one character a cell, row 0 at the top (largest y).
+
+    A lower-case letter is hard floor of the room of that letter, upper case is carpet; `#` wall, `%` furniture,
+    `!` a drop (stairs), `@` the dock (an obstacle), a space is outside. The robot starts at `start_m` heading `start_rad`.
+    """
+
+    name: str
+    cell_m: float
+    rows: tuple[str, ...]
+    rooms: dict[str, str]  # letter -> name
+    start_m: tuple[float, float]  # x to the right, y up, from the lower left corner of the drawing
+    start_rad: float
+
+
+@dataclass(frozen=True)
+class Context:
+    """The circumstances of a run."""
+
+    name: str
+    plan: FloorPlan
+    dirt_g_m2: float  # mean dirt before the run
+    carpet_dirt_factor: float  # carpet holds this many times the dirt of hard floor
+    hour: int
+    occupied: tuple[str, ...]  # names of rooms with people in them
+    battery: float  # state of charge at the start, 0..1
+    sound_dba: tuple[tuple[int, float], ...]  # (fan percent, sound level at 1 m on hard floor), ascending in fan
+    run_limit_s: float  # the run ends here at the latest
+    battery_floor: float  # and here
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run did: z in the order of OUTCOMES, with where each figure comes from and its stated error.
+
+    `error` is a bound that the figure keeps against the truth in at least 95% of runs, in the attribute's unit.
+    """
+
+    z: NDArray[np.float64]  # (6,)
+    source: tuple[Literal["measured", "modelled", "entered", "simulated"], ...]
+    error: NDArray[np.float64]  # (6,)
+    end: Literal["finished", "run_limit", "battery", "stopped", "fault"]
+
+
+def context_to_json(context: Context) -> dict[str, Any]:
+    """A Context as plain JSON values, for the wire to an emulator's plant."""
+    from dataclasses import asdict
+
+    return asdict(context)
+
+
+def context_from_json(raw: dict[str, Any]) -> Context:
+    """The inverse of `context_to_json`. KeyError or TypeError where a field is missing."""
+    plan = dict(raw["plan"])
+    plan["rows"] = tuple(plan["rows"])
+    plan["start_m"] = tuple(plan["start_m"])
+    sound = tuple((int(fan), float(level)) for fan, level in raw["sound_dba"])
+    return Context(**{**raw, "plan": FloorPlan(**plan), "occupied": tuple(raw["occupied"]), "sound_dba": sound})
