@@ -1,0 +1,337 @@
+"""The journal's tables, the database below them, and the upgrade of an older one.
+
+Tables and queries are SQLAlchemy Core and run on any database. What only SQLite has (pragmas, triggers, the backup)
+stands between the two marked lines; on another database the append-only rule is the business of its grants.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from calib.errors import JournalError
+
+VERSION = 1
+BUSY_TIMEOUT_S = 10.0  # an append takes under a millisecond: who waits longer waits for somebody who hangs
+
+TABLES = sa.MetaData()
+_HASH, _TIME, _NAME = sa.String(64), sa.String(40), sa.String(200)
+
+meta = sa.Table("meta", TABLES, sa.Column("key", _NAME, primary_key=True), sa.Column("value", sa.Text, nullable=False))
+runs = sa.Table(
+    "runs",
+    TABLES,
+    sa.Column("run", _NAME, primary_key=True),
+    sa.Column("started", _TIME, nullable=False),
+    *(sa.Column(name, sa.Text) for name in ("kind", "rung", "device", "scenario", "stop_reason")),
+)
+entries = sa.Table(
+    "entries",
+    TABLES,
+    sa.Column("run", _NAME, sa.ForeignKey("runs.run"), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("type", sa.String(16), nullable=False),
+    sa.Column("body", sa.Text),
+    sa.Column("salt", sa.String(32)),
+    sa.Column("digest", _HASH, nullable=False),
+    sa.Column("chain", _HASH, nullable=False),
+    sa.Column("written_at", _TIME, nullable=False),
+)
+participants = sa.Table(
+    "participants",
+    TABLES,
+    sa.Column("pseudonym", _NAME, primary_key=True),
+    sa.Column("consent_version", _NAME, nullable=False),
+    sa.Column("consented_at", _TIME, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False),
+)
+names = sa.Table(
+    "names",
+    TABLES,
+    sa.Column("pseudonym", _NAME, sa.ForeignKey("participants.pseudonym"), primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column("contact", sa.Text),
+)
+participant_runs = sa.Table(
+    "participant_runs",
+    TABLES,
+    sa.Column("run", _NAME, primary_key=True),  # a run has one person
+    sa.Column("pseudonym", _NAME, nullable=False, index=True),
+)
+tombstones = sa.Table(
+    "tombstones",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("pseudonym_hash", _HASH, nullable=False, index=True),
+    sa.Column("run", _NAME, unique=True),  # null in the row of the person
+    sa.Column("erased_at", _TIME, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+
+def make_engine(url: str) -> tuple[sa.Engine, str]:
+    """The engine of a URL and the name that messages call it by. Nothing is opened or made yet."""
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _make_sqlite_engine(parsed)
+        return sa.create_engine(parsed), parsed.render_as_string(hide_password=True)
+    except sa.exc.ArgumentError as error:
+        raise JournalError(f"journal {url}: no database URL: write sqlite:///{url} for a file") from error
+    except ModuleNotFoundError as error:
+        raise JournalError(
+            f"journal {url}: its driver is missing: install {error.name}, or use sqlite:///./calib.db"
+        ) from error
+
+
+def prepare(engine: sa.Engine, where: str, create: bool) -> None:
+    """Look before touching: refuse what is not a journal of this version; make the tables of a new one."""
+    if engine.dialect.name == "sqlite" and _sqlite_is_new(engine, where, create):
+        _create_sqlite(engine)
+    version = read_version(engine, where)
+    if version is None and engine.dialect.name != "sqlite" and create:
+        with engine.begin() as connection:
+            _create_tables(connection)
+        version = VERSION
+    if version is None:
+        raise JournalError(f"journal {where}: holds no journal: choose another journal")
+    if version < VERSION:
+        raise JournalError(f"journal {where}: made by an older version ({version}): run `calib journal migrate`")
+
+
+def read_version(engine: sa.Engine, where: str) -> int | None:
+    """The schema version; None where there is no journal; a newer one is refused."""
+    with engine.begin() as connection:
+        if not sa.inspect(connection).has_table("meta"):
+            return None
+        text = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+    if text is None or not text.isdecimal():
+        return None
+    if int(text) > VERSION:
+        raise JournalError(
+            f"journal {where}: made by a newer version (schema {text}, this is {VERSION}): "
+            "update the lab or choose another journal"
+        )
+    return int(text)
+
+
+def _create_tables(connection: sa.Connection) -> None:
+    TABLES.create_all(connection)
+    connection.execute(meta.insert().values(key="schema_version", value=str(VERSION)))
+
+
+# The database's error by the beginning of its SQLite name -> what is wrong, and what to do.
+_REMEDIES = {
+    "SQLITE_READONLY": "the file or its folder is read-only: copy it to a folder that you can write",
+    "SQLITE_CANTOPEN": "it cannot be opened: check that you may write the file and its folder",
+    "SQLITE_FULL": "the disk is full, nothing was written: free some space and go on",
+    "SQLITE_IOERR": "the disk failed: check the disk, and what is left of the journal with `calib journal verify`",
+    "SQLITE_NOTADB": "not a database: choose another journal",
+    "SQLITE_CORRUPT": "the file is damaged: restore a backup, or save what is left with `sqlite3 FILE .recover`",
+    "SQLITE_BUSY": "locked by another process: wait for it or end it, then try again",
+    "SQLITE_LOCKED": "locked by another connection: wait for it, then try again",
+}
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Turn the database's errors into one line that says what to do. Broken rules of the schema pass through."""
+    try:
+        yield
+    except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+        raise
+    except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
+        cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+        name = getattr(cause, "sqlite_errorname", "")
+        remedy = next((text for begin, text in _REMEDIES.items() if name.startswith(begin)), None)
+        raise JournalError(f"journal {where}: {remedy or str(cause).splitlines()[0]}") from error
+
+
+# ---- only SQLite, from here to the next line ----
+
+# In the file's header: tells a journal from any other SQLite file before anything is written. The letters "CALB".
+_APPLICATION_ID = 0x43414C42
+
+_UNTOUCHED = " AND ".join(
+    f"NEW.{name} IS OLD.{name}" for name in ("run", "seq", "type", "digest", "chain", "written_at")
+)
+_TRIGGERS = {
+    "entries_no_delete": "BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END",
+    # INSERT OR REPLACE deletes without firing the trigger above.
+    "entries_no_replace": (
+        "BEFORE INSERT ON entries WHEN EXISTS (SELECT 1 FROM entries WHERE run = NEW.run AND seq = NEW.seq) "
+        "BEGIN SELECT RAISE(ABORT, 'the entry exists'); END"
+    ),
+    "entries_only_erase": (
+        f"BEFORE UPDATE ON entries WHEN NOT (NEW.body IS NULL AND NEW.salt IS NULL AND {_UNTOUCHED} "
+        "AND EXISTS (SELECT 1 FROM tombstones WHERE run = OLD.run)) "
+        "BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END"
+    ),
+    "tombstones_no_delete": "BEFORE DELETE ON tombstones BEGIN SELECT RAISE(ABORT, 'a tombstone stays'); END",
+    "tombstones_no_update": "BEFORE UPDATE ON tombstones BEGIN SELECT RAISE(ABORT, 'a tombstone stays'); END",
+}
+
+
+def _make_sqlite_engine(url: sa.URL) -> tuple[sa.Engine, str]:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise JournalError(f"journal {url}: a journal must outlive the process: write sqlite:///FILE")
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    sa.event.listen(engine, "connect", _on_connect)
+    sa.event.listen(engine, "begin", _on_begin)
+    return engine, url.database
+
+
+def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+    # The module's own transactions start too late: a read before the first write would be outside of them.
+    connection.isolation_level = None
+    # A damaged byte must come out as a damaged byte and be found by the digest.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    for pragma in ("foreign_keys = ON", "synchronous = FULL", "secure_delete = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    # A writer waits for the write lock here; one that began as a reader would later be refused without waiting.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def sqlite_path(engine: sa.Engine) -> Path | None:
+    """The file of a SQLite journal, None for another database."""
+    return Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
+
+
+def _sqlite_is_new(engine: sa.Engine, where: str, create: bool) -> bool:
+    path = Path(engine.url.database or "")
+    if path.is_dir():
+        raise JournalError(f"journal {where}: is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise JournalError(
+            f"journal {where}: the folder {path.parent} does not exist: make it or choose another journal"
+        )
+    if not path.exists():
+        if create:
+            return True
+        raise JournalError(f"journal {where}: there is no such file: `calib run` makes one, or choose another journal")
+    with engine.begin() as connection:
+        application = connection.exec_driver_sql("PRAGMA application_id").scalar()
+        is_empty = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
+    if is_empty and not application:
+        # An empty file, or one that another process is just about to fill: its lock decides.
+        if create:
+            return True
+        raise JournalError(f"journal {where}: is empty: `calib run` fills one, or choose another journal")
+    if application != _APPLICATION_ID:
+        raise JournalError(f"journal {where}: a database of another program: choose another journal")
+    if create and not all(os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent)):
+        # SQLite would open it silently for reading and fail at the first append, with a robot on its way.
+        raise JournalError(f"journal {where}: {_REMEDIES['SQLITE_READONLY']}")
+    return False
+
+
+def _create_sqlite(engine: sa.Engine) -> None:
+    path = Path(engine.url.database or "")
+    with engine.connect():  # makes the file
+        pass
+    with engine.execution_options(writes=True).begin() as connection:
+        if not sa.inspect(connection).has_table("meta"):
+            # Answers and names of people: for the owner of the file alone, until the owner says otherwise.
+            path.chmod(0o600)
+            connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+            _create_tables(connection)
+            _create_triggers(connection)
+    _use_wal(path)
+
+
+def _use_wal(path: Path) -> None:
+    # The switch needs the file alone and does not wait by itself; two processes may be making the same journal.
+    give_up = time.monotonic() + BUSY_TIMEOUT_S
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
+
+
+def _create_triggers(connection: sa.Connection) -> None:
+    for name, rule in _TRIGGERS.items():
+        connection.exec_driver_sql(f"CREATE TRIGGER {name} {rule}")
+
+
+def scrub(engine: sa.Engine, where: str) -> None:
+    """Make erased bytes leave the files too: the write-ahead log is emptied and the file is written anew."""
+    path = sqlite_path(engine)
+    if path is None:
+        return
+    with explained(where), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+        connection.execute("VACUUM")
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    if busy:
+        raise JournalError(
+            f"journal {where}: erased, but another process still reads old pages of the file: end it, then erase again"
+        )
+
+
+def backups(engine: sa.Engine) -> list[Path]:
+    """The copies that `migrate` left beside a journal. An erasure does not reach them."""
+    path = sqlite_path(engine)
+    return sorted(path.parent.glob(f"{path.stem}.backup-*{path.suffix}")) if path else []
+
+
+def _back_up(path: Path, version: int) -> Path:
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    target = path.with_name(f"{path.stem}.backup-v{version}-{moment}{path.suffix}")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+        target.chmod(0o600)
+        source.backup(copy)
+    return target
+
+
+def migrate(url: str) -> Path | None:
+    """Bring an older journal up to date and return its backup; None, and nothing done, where it is current."""
+    engine, where = make_engine(url)
+    path = sqlite_path(engine)
+    if path is None:
+        raise JournalError(f"journal {where}: only SQLite journals are upgraded here: use the database's own tools")
+    try:
+        with explained(where):
+            _sqlite_is_new(engine, where, create=False)
+            version = read_version(engine, where)
+            if version is None:
+                raise JournalError(f"journal {where}: holds no journal: choose another journal")
+            if version == VERSION:
+                return None
+            with engine.execution_options(writes=True).begin() as connection:
+                backup = _back_up(path, version)  # under the write lock: nothing can be appended after the copy
+                for name in _TRIGGERS:
+                    connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+                for step in STEPS[version:]:
+                    step(connection)
+                _create_triggers(connection)
+                connection.execute(meta.update().where(meta.c.key == "schema_version").values(value=str(VERSION)))
+            _use_wal(path)
+            return backup
+    finally:
+        engine.dispose()
+
+
+# ---- end of what only SQLite has ----
+
+
+def _salts(connection: sa.Connection) -> None:
+    """0 -> 1: digests are salted. Older entries keep theirs, with an empty salt, so their chains stay as they are."""
+    connection.exec_driver_sql("ALTER TABLE entries ADD COLUMN salt VARCHAR(32)")
+    connection.exec_driver_sql("UPDATE entries SET salt = ''")
+
+
+# STEPS[n] leads from version n to n + 1. A step spells out its own SQL: the tables above are those of today.
+STEPS: list[Callable[[sa.Connection], None]] = [_salts]
