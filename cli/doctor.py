@@ -1,0 +1,133 @@
+"""Look over this machine: versions, ports, permissions, compilers, browser, and what each missing thing would give."""
+
+import argparse
+from dataclasses import asdict, dataclass
+
+# What a library is for; the others are "part of the lab".
+_USES = {
+    "numba": "compiled sessions and simulations",
+    "pymc": "the exact posterior: `calib infer --engine pymc` and the audit of a run",
+    "nutpie": "a faster sampler for PyMC",
+    "arviz": "diagnostics and netCDF files of a posterior",
+    "pyserial": "robots on a serial port",
+    "sqlalchemy": "the journal of sessions",
+    "rich": "tables and progress bars in the terminal",
+}
+# Name, programs that will do, what it gives, how to get it.
+_PROGRAMS = (
+    ("C++ compiler", ("g++",), "the rover's emulator, and faster PyMC models", "install the package g++"),
+    (
+        "AVR compiler",
+        ("avr-gcc", "avr-g++"),
+        "the rover's firmware, in the emulator and on the board",
+        "install the packages gcc-avr, avr-libc and binutils-avr",
+    ),
+    (
+        "browser",
+        ("chromium", "chromium-browser", "google-chrome"),
+        "the dashboard's browser tests",
+        "install the package chromium",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked for. `remedy` is empty when it was found."""
+
+    name: str
+    found: bool
+    detail: str  # a version, a path, a list of ports
+    gives: str
+    remedy: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`calib doctor` takes no arguments of its own."""
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print what is here and what is missing. Missing things are no failure."""
+    import json
+
+    checks = [_python(), *_libraries(), *_serial(), *_programs()]
+    if args.json:
+        missing = [check.name for check in checks if not check.found]
+        print(json.dumps({"checks": [asdict(check) for check in checks], "missing": missing}))
+        return 0
+    from cli._table import show
+
+    show(("", "name", "detail"), [("ok" if check.found else "--", check.name, check.detail) for check in checks])
+    for check in checks:
+        if not check.found:
+            print(f"missing: {check.name}. It would give: {check.gives}. To get it: {check.remedy}.")
+    return 0
+
+
+def _python() -> Check:
+    import platform
+    import sys
+
+    found = sys.version_info[:2] == (3, 11)
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("Python 3.11", found, detail, "the versions that the lock names", "" if found else "run `make run`")
+
+
+def _libraries() -> list[Check]:
+    # Versions come from the installed metadata: importing them all takes more than ten seconds.
+    import re
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from cli.main import DISTRIBUTION
+
+    checks = []
+    for requirement in requires(DISTRIBUTION) or []:
+        match = re.match(r"[\w.-]+", requirement)
+        if match is None or "extra ==" in requirement:
+            continue
+        name = match.group()
+        gives = _USES.get(name.lower(), "part of the lab")
+        try:
+            checks.append(Check(name, True, version(name), gives, ""))
+        except PackageNotFoundError:
+            checks.append(Check(name, False, "not installed", gives, "run `make run`, which installs the lock"))
+    return checks
+
+
+def _serial() -> list[Check]:
+    import os
+    from pathlib import Path
+
+    gives = "a robot on a cable: `--device roomba:/dev/ttyUSB0`"
+    ports = sorted(str(path) for kind in ("ttyUSB*", "ttyACM*", "rfcomm*") for path in Path("/dev").glob(kind))
+    closed = [port for port in ports if not os.access(port, os.R_OK | os.W_OK)]
+    allowed = os.geteuid() == 0 or "dialout" in _groups()
+    return [
+        Check("serial port", bool(ports), ", ".join(ports) or "none plugged in", gives, "" if ports else "plug one in"),
+        Check(
+            "serial permission",
+            allowed and not closed if ports else allowed,
+            f"no access to {', '.join(closed)}" if closed else "granted" if allowed else "not in the group dialout",
+            gives,
+            "" if allowed and not closed else "`sudo usermod -aG dialout $USER`, then log in again",
+        ),
+    ]
+
+
+def _groups() -> set[str]:
+    import grp
+    import os
+
+    # A number without a name is common in containers.
+    known = {group.gr_gid: group.gr_name for group in grp.getgrall()}
+    return {known[gid] for gid in os.getgroups() if gid in known}
+
+
+def _programs() -> list[Check]:
+    import shutil
+
+    checks = []
+    for name, programs, gives, remedy in _PROGRAMS:
+        path = next(filter(None, map(shutil.which, programs)), None)
+        checks.append(Check(name, path is not None, path or "not found", gives, "" if path else remedy))
+    return checks
