@@ -104,13 +104,15 @@ def _is_device_error(error: Exception) -> bool:
 
 def _reader_has_gone() -> bool:
     # Only standard output is excused: a broken pipe elsewhere is a bug of a driver.
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still buffered would fail once more when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    import select
+
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not poll.poll(0):
+        return False
+    # What is still buffered would fail once more when Python exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _help() -> str:
