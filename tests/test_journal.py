@@ -433,6 +433,7 @@ def test_migration_keeps_everything_and_a_backup(path):
     backup = migrate(url)
     with closing(sqlite3.connect(backup)) as connection:
         assert list(connection.iterdump()) == before
+    assert backup.stat().st_mode & 0o777 == 0o600
     with open_journal(url, create=False) as journal:
         assert journal.entries("r1")[0].body == START
         assert journal.verify("r1") == []

@@ -138,15 +138,27 @@ def test_the_bytes_are_gone_from_the_files(journal, tmp_path):
         with closing(sqlite3.connect(tmp_path / "calib.db")) as connection:
             connection.execute("PRAGMA wal_checkpoint")  # into the main file too, as after a long day
         a_run_of(journal, "pseudonym-77", "r3", secret)
-        for planted in (secret, name, "pseudonym-77"):
-            assert _files_with(tmp_path, planted) == {"calib.db", "calib.db-wal"} or planted != secret
-            assert _files_with(tmp_path, planted)
+        assert _files_with(tmp_path, secret) == {"calib.db", "calib.db-wal"}
+        assert _files_with(tmp_path, name) and _files_with(tmp_path, "pseudonym-77")
         erase_participant(journal, "pseudonym-77")
         for planted in (secret, name, "pseudonym-77"):
             assert _files_with(tmp_path, planted) == set()
         assert _files_with(tmp_path, other) == {"calib.db"}
         runner.append("r2", "event", {})
         assert runner.verify("r2") == journal.verify("r1") == []
+
+
+def test_what_another_program_deleted_without_overwriting_is_gone_too(journal, tmp_path):
+    enrol(journal, "p1", "v1", name="first-secret-name " * 20)
+    with closing(sqlite3.connect(tmp_path / "calib.db")) as connection, connection:
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute("UPDATE names SET name = 'Ada'")
+        connection.execute("DELETE FROM names")
+    with closing(sqlite3.connect(tmp_path / "calib.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert _files_with(tmp_path, "first-secret-name") == {"calib.db"}
+    erase_participant(journal, "p1")
+    assert _files_with(tmp_path, "first-secret-name") == set()
 
 
 def test_a_reader_that_holds_old_pages_is_told_and_a_repeat_finishes(journal, tmp_path, monkeypatch):
