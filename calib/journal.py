@@ -273,7 +273,7 @@ def _columns_of_start(body: dict[str, Any]) -> dict[str, str | None]:
 
 
 def _columns_of_stop(body: dict[str, Any]) -> dict[str, str]:
-    reason = body.get("stop_reason")
+    reason = body.get("reason", body.get("stop_reason"))
     return {"stop_reason": reason if isinstance(reason, str) else "stopped"}
 
 

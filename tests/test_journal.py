@@ -132,6 +132,18 @@ def test_append_many_is_all_or_nothing(journal):
     assert journal.append_many("r1", [("event", {}), ("event", {})]) == [5, 6]
 
 
+@pytest.mark.parametrize(
+    ("stop", "state"), [({"reason": "gave_up"}, "gave_up"), ({"stop_reason": "gave_up"}, "gave_up"), ({}, "stopped")]
+)
+def test_the_state_of_a_run(journal, stop, state):
+    journal.append("r1", "start", {**START, "scenario": {"name": "not a text"}})
+    assert [(row.state, row.scenario) for row in journal.runs()] == [("open", None)]
+    journal.append("r1", "stop", stop)
+    journal.append("r1", "audit", {})
+    assert [row.state for row in journal.runs()] == [state]
+    assert journal.verify("r1") == []
+
+
 def test_a_run_goes_on_after_reopening(path):
     for n in range(3):
         with open_journal(f"sqlite:///{path}") as journal:
