@@ -94,34 +94,44 @@ def pickup_rates(fan: int, brush: int, carpet: bool) -> tuple[float, float]:
 
 @njit(cache=True)
 def cells_under(
-    shape: tuple[int, int], x: float, y: float, cos: float, sin: float, side: bool, out: NDArray[np.int64]
+    height: int, width: int, x: float, y: float, cos: float, sin: float, side: bool, out: NDArray[np.int64]
 ) -> tuple[int, int]:
-    """Flat indices of the cells under the main brush, then under the side brush; their two counts.
+    """The cells under the main brush, then those under the side brush: (how many are main, how many in all).
 
-    Written into `out` (64,). A cell counts when its centre lies under the brush; one may be under both.
+    Written into `out` (64, 2) as [y, x] indices. A cell counts when its centre lies under the brush; one may be under
+    both and then stands there twice.
     """
-    height, width = shape
     count = 0
-    reach = math.hypot(BAR_HALF_WIDTH_M, BAR_HALF_DEPTH_M)
-    for iy in range(max(0, int((y - reach) / DIRT_M)), min(height, int((y + reach) / DIRT_M) + 1)):
+    reach_x = abs(cos) * BAR_HALF_DEPTH_M + abs(sin) * BAR_HALF_WIDTH_M
+    reach_y = abs(sin) * BAR_HALF_DEPTH_M + abs(cos) * BAR_HALF_WIDTH_M
+    first_x, last_x = _span(x, reach_x, width)
+    first_y, last_y = _span(y, reach_y, height)
+    for iy in range(first_y, last_y):
         dy = (iy + 0.5) * DIRT_M - y
-        for ix in range(max(0, int((x - reach) / DIRT_M)), min(width, int((x + reach) / DIRT_M) + 1)):
+        for ix in range(first_x, last_x):
             dx = (ix + 0.5) * DIRT_M - x
             if abs(dx * cos + dy * sin) <= BAR_HALF_DEPTH_M and abs(dy * cos - dx * sin) <= BAR_HALF_WIDTH_M:
-                out[count] = iy * width + ix
+                out[count, 0], out[count, 1] = iy, ix
                 count += 1
     main = count
     if side:
         sx = x + SIDE_X_M * cos - SIDE_Y_M * sin
         sy = y + SIDE_X_M * sin + SIDE_Y_M * cos
-        low_x = max(0, int((sx - SIDE_RADIUS_M) / DIRT_M))
-        for iy in range(
-            max(0, int((sy - SIDE_RADIUS_M) / DIRT_M)), min(height, int((sy + SIDE_RADIUS_M) / DIRT_M) + 1)
-        ):
+        first_x, last_x = _span(sx, SIDE_RADIUS_M, width)
+        first_y, last_y = _span(sy, SIDE_RADIUS_M, height)
+        for iy in range(first_y, last_y):
             dy = (iy + 0.5) * DIRT_M - sy
-            for ix in range(low_x, min(width, int((sx + SIDE_RADIUS_M) / DIRT_M) + 1)):
+            for ix in range(first_x, last_x):
                 dx = (ix + 0.5) * DIRT_M - sx
                 if dx * dx + dy * dy <= SIDE_RADIUS_M**2:
-                    out[count] = iy * width + ix
+                    out[count, 0], out[count, 1] = iy, ix
                     count += 1
-    return main, count - main
+    return main, count
+
+
+@njit(cache=True)
+def _span(middle: float, reach: float, size: int) -> tuple[int, int]:
+    """Indices [first, last) of the cells whose centres lie within reach of the middle."""
+    first = int(math.ceil((middle - reach) / DIRT_M - 0.5))
+    last = int(math.floor((middle + reach) / DIRT_M - 0.5)) + 1
+    return max(first, 0), min(last, size)

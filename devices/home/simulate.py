@@ -21,8 +21,9 @@ from devices.home.plant import (
     make_world,
     outcome_z,
     sense,
-    step,
+    steps,
     true_outcome,
+    tune,
 )
 from devices.home.power import CAPACITY_MAH
 from devices.home.types import Context, Outcome, Settings
@@ -64,15 +65,21 @@ def run_ticks(
     num_ticks: int,
 ) -> tuple[int, int]:
     """Drive on for at most num_ticks: ticks driven in all, and the code of `_ENDS`."""
+    tune(world, state, fan, brush, SIDE_BRUSH)
+    codes, cell_m, space, floor, room = world.codes, world.cell_m, world.space, world.floor, world.room
+    body, tuned, loose, bound, covered = state.body, state.tuned, state.loose, state.bound, state.covered
+    sound, under, keys = state.sound, state.under, state.keys
     tick = first_tick
     while tick < first_tick + num_ticks:
-        bump_left, bump_right, cliff, wall, left_counts, right_counts = sense(world, state)
+        bump_left, bump_right, cliff, wall, left_counts, right_counts = sense(space, body)
         left, right, done = decide(plan, bump_left, bump_right, cliff, wall, left_counts, right_counts)
-        end = _end(done, tick, int(state.body[CHARGE_MAH]), limit_ticks, floor_mah)
+        end = _end(done, tick, int(body[CHARGE_MAH]), limit_ticks, floor_mah)
         if end != _GOES_ON:
             return tick, end
-        for _ in range(PLAN_EVERY):
-            step(world, state, left, right, fan, brush, SIDE_BRUSH)
+        steps(
+            codes, cell_m, space, floor, room, body, tuned, loose, bound, covered, sound, under, keys,
+            left, right, PLAN_EVERY,
+        )  # fmt: skip
         tick += 1
     return tick, _GOES_ON
 

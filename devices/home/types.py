@@ -37,7 +37,7 @@ class FloorPlan:
     """A home drawn on a grid of square cells, one character a cell, row 0 at the top (largest y).
 
     A lower-case letter is hard floor of the room of that letter, upper case is carpet; `#` wall, `%` furniture,
-    `!` a drop (stairs), `@` the dock (an obstacle), a space is outside. The robot starts at `start_m` heading `start_rad`.
+    `!` a drop (stairs), `@` the dock (an obstacle), a space is outside. The robot starts at `start_m`, `start_rad`.
     """
 
     name: str
