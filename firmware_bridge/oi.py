@@ -171,7 +171,7 @@ def percent_of(pwm: int) -> int:
 
 
 # Drive 0, motors 0: what a guard writes when nobody drives any more. The zeros in front are no opcodes and are dropped;
-# but when the robot still waits for the data bytes of a half-sent command (15 at most, a schedule), they are those data,
+# but when the robot still waits for the data of a half-sent command (15 bytes at most, a schedule), they are that data,
 # and an opcode of ours is never taken for a count of bytes to come.
 HALT: Final = bytes(15) + drive_direct(0, 0) + pwm_motors(0, 0, 0)
 
@@ -244,11 +244,14 @@ class StreamLayout:
 
     def encode(self, values: Iterable[int]) -> bytes:
         """One frame with these values, in the order of `flat`. struct.error when a value does not fit its packet."""
-        body: list[int] = []
-        rest = iter(values)
-        for packet in self.packets:
-            body.append(packet)
-            body.extend(next(rest) for _ in members(packet))
+        if self._plain:
+            body = [0] * (2 * len(self.packets))
+            body[::2], body[1::2] = self.packets, values
+        else:
+            body, rest = [], iter(values)
+            for packet in self.packets:
+                body.append(packet)
+                body.extend(next(rest) for _ in members(packet))
         frame = self._struct.pack(STREAM_HEADER, self.size - 3, *body, 0)
         return frame[:-1] + bytes((checksum(frame),))
 
