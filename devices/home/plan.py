@@ -18,14 +18,14 @@ from devices.home.types import FloorPlan
 ROBOT_RADIUS_M = 0.17
 SPACE_M = 0.02  # fine enough that a 0.6 m door keeps its 0.26 m of free centre line
 DIRT_M = 0.05  # three to four cells under the main brush
-# The outer cliff sensors look down 0.134 m beside the centre line: a driven robot keeps about this far from a drop.
-CLIFF_KEPT_M = 0.13
+# The outer cliff sensors look down 0.15 m beside the centre line: a driven robot keeps about this far from a drop.
+CLIFF_KEPT_M = 0.15
 _CLIFF_SEEN_M = 0.19  # beyond the sensors' 0.155 m by more than one step and one cell
 
 # Cells of the drawing.
 HARD, CARPET, DROP, OBSTACLE, DOCK = 0, 1, 2, 3, 4  # the dock is an obstacle that happens to have contacts
 # Bits of `space`.
-BLOCKED, NEAR_DROP, REACHABLE = 1, 2, 4
+BLOCKED, NEAR_WALL, NEAR_DROP, REACHABLE = 1, 2, 4, 8
 # Cells of `floor`.
 NOTHING, HARD_FLOOR, CARPET_FLOOR, OVER_DROP = 0, 1, 2, 3
 
@@ -147,8 +147,12 @@ def _grow(codes: NDArray[np.uint8], cell_m: float, height: int, width: int) -> N
     for iy in range(height):
         for ix in range(width):
             x, y = (ix + 0.5) * SPACE_M, (iy + 0.5) * SPACE_M
-            if nearest(codes, cell_m, x, y, OBSTACLE, DOCK)[2] < ROBOT_RADIUS_M:
+            clear = nearest(codes, cell_m, x, y, OBSTACLE, DOCK)[2]
+            if clear < ROBOT_RADIUS_M:
                 space[iy, ix] |= BLOCKED
+            if clear < ROBOT_RADIUS_M + SPACE_M:
+                # Somewhere in this cell a robot may touch: there the exact distance is asked.
+                space[iy, ix] |= NEAR_WALL
             if nearest(codes, cell_m, x, y, DROP, DROP)[2] < _CLIFF_SEEN_M:
                 space[iy, ix] |= NEAR_DROP
     return space

@@ -21,23 +21,25 @@ from firmware_bridge.plant import Actuators
 
 SIDE_BRUSH = 60  # percent; no setting of its own
 # Time of a pass over the time of ideal stripes, area / (swath speed): lanes are orderly but lose time in turns.
-_PASS_FACTOR = {"lanes": 1.0, "spiral": 0.8, "wall": 0.9}
+_PASS_FACTOR = {"lanes": 1.15, "spiral": 1.0, "wall": 1.0}
 _SWATH_M = 0.18
 _LAP_FACTOR = 6.0  # a lap's length over the square root of the area: furniture and doors make 1.5 of a square's 4
-_TURN_MM_S = 200  # wheels while turning in place, 98 degrees a second
+_TURN_MM_S = 300  # wheels while turning in place, 146 degrees a second
 _BACK_MM_S = 150
-_SPACING_M = 0.16  # of lanes and of a spiral's turns: 2 cm of overlap
+_SPACING_M = 0.17  # of lanes and of a spiral's turns: 1 cm of overlap
 _SEED = np.uint64(20240229)
 
 # Slots of the plan. `PLACES` begins the map of visited places, 0.2 m cells, the start in the middle.
 (
     PATTERN, SPEED, PASSES, PASS_TICKS, LAP_TICKS, STAGE, STAGE_TICK, X, Y, HEADING, LEFT, RIGHT, DRAWS, MODE, NEXT,
     LIMIT, NEXT_LIMIT, TARGET, GONE, SINCE, TO_BACK, WAITED, STUCK, AXIS, SIDE, WAY, PHASE, SHORT, FRESH, STALE, RADIUS,
-    LOST, HITS,
+    LOST, SEEKS,
 ) = range(33)  # fmt: skip
 PLACES = 40
 _PLACE_M = 0.2
-_PROBE_M = 0.4
+_PROBE_M = 0.3  # beside the robot, where a wall-follower looks for fresh places
+_WIDEST_M = 0.75  # a spiral's last radius
+_SEARCH_M = 16.0  # along walls without a fresh place before it crosses the room
 _NUM_PLACES = 96  # a side: homes up to 9 m from the start, beyond which places count as visited
 
 # Modes: what the wheels do now.
@@ -115,8 +117,8 @@ def _integrate(plan: NDArray[np.float64], left_counts: int, right_counts: int) -
     if plan[MODE] >= _STRAIGHT:
         plan[GONE] += forward_m
         plan[SINCE] += forward_m
-    if plan[MODE] == _FOLLOW:
-        plan[LOST] -= turn
+    if plan[MODE] == _FOLLOW or plan[MODE] == _SPIRAL:
+        plan[LOST] += abs(turn)
 
 
 @njit(cache=True)
@@ -135,12 +137,11 @@ def _keep_to_the_clock(plan: NDArray[np.float64]) -> bool:
     if plan[STAGE] % 2.0 == 1.0 or plan[PATTERN] == 2.0:
         _move(plan, 0.0, plan[HEADING], _STRAIGHT, 20.0, _CROSS)
     elif plan[PATTERN] == 1.0:
-        plan[RADIUS] = 0.12
-        _move(plan, 0.0, plan[HEADING], _SPIRAL, 1.2, _WORK)
+        plan[RADIUS], plan[STALE], plan[FRESH] = 0.12, 0.0, 0.0
+        _move(plan, 0.0, plan[HEADING], _SPIRAL, _WIDEST_M, _WORK)
     else:
-        plan[PLACES:] = 0.0
         plan[SIDE], plan[WAY], plan[SHORT], plan[STALE], plan[FRESH] = 1.0, 1.0, 0.0, 0.0, 0.0
-        plan[AXIS] = math.pi / 2 * round(plan[HEADING] / (math.pi / 2))
+        plan[AXIS] = _square(plan[HEADING])
         _move(plan, 0.0, plan[AXIS], _STRAIGHT, 20.0, _WORK)
     return True
 
@@ -177,6 +178,13 @@ def _place(plan: NDArray[np.float64], x: float, y: float) -> int:
 
 
 @njit(cache=True)
+def _mark(plan: NDArray[np.float64], ahead_m: float) -> None:
+    place = _place(plan, plan[X] + ahead_m * math.cos(plan[HEADING]), plan[Y] + ahead_m * math.sin(plan[HEADING]))
+    if place >= 0:
+        plan[place] = 1.0
+
+
+@njit(cache=True)
 def _visit(plan: NDArray[np.float64]) -> None:
     place = _place(plan, plan[X], plan[Y])
     if place >= 0 and plan[place] == 0.0:
@@ -202,19 +210,25 @@ def _watch(plan: NDArray[np.float64], bump_left: bool, bump_right: bool, cliff: 
     if plan[MODE] < _STRAIGHT:
         return _NONE
     if hit:
+        _mark(plan, 0.25)  # nobody will ever stand there
         plan[STUCK] = plan[STUCK] + 1.0 if plan[SINCE] < 0.03 else 0.0
         return _HIT
     if plan[MODE] == _SPIRAL:
         plan[RADIUS] += _SPACING_M * 1e-3 * plan[SPEED] * TICK_S / (2 * math.pi * plan[RADIUS])
-        return _REACHED if plan[RADIUS] > plan[LIMIT] else _NONE
+        if plan[LOST] > 2 * math.pi:
+            # A whole turn over old ground is enough.
+            plan[LOST] = 0.0
+            plan[STALE] = 1.0 if plan[FRESH] == 0.0 else 0.0
+            plan[FRESH] = 0.0
+        return _REACHED if plan[RADIUS] > plan[LIMIT] or plan[STALE] > 0.0 else _NONE
     if plan[MODE] == _FOLLOW and wall:
         plan[LOST] = 0.0
-    lanes_search = plan[MODE] == _FOLLOW and plan[PATTERN] == 0.0 and plan[STAGE] % 2.0 == 0.0
-    if lanes_search and plan[GONE] > 0.5 and plan[SINCE] > 0.2:
+    if plan[MODE] == _FOLLOW and plan[SEEKS] > 0.0 and plan[GONE] > plan[SEEKS] and plan[SINCE] > 0.15:
         # Along the wall with eyes to the left: ground not yet visited in this pass?
         left = plan[HEADING] + math.pi / 2
         place = _place(plan, plan[X] + _PROBE_M * math.cos(left), plan[Y] + _PROBE_M * math.sin(left))
         if place >= 0 and plan[place] == 0.0:
+            plan[place] = 1.0  # tried: it may lie under a bed
             return _REACHED
     return _REACHED if plan[GONE] > plan[LIMIT] else _NONE
 
@@ -231,12 +245,12 @@ def _next_motion(plan: NDArray[np.float64], event: int, side: float) -> None:
         plan[GONE] = gone
     elif plan[MODE] == _FOLLOW and event == _HIT:
         # Turn left, away from a wall on the right: little for a graze, much for a contact on the far side.
-        gone = plan[GONE]
+        gone = plan[GONE] + 0.15  # so that a nook where it gets nowhere ends soon
         turn = 0.45 if side > 0 else (0.9 if side == 0 else 1.5)
         _move(plan, 0.015, plan[HEADING] + turn, _FOLLOW, plan[LIMIT], plan[PHASE])
         plan[GONE] = gone
     elif plan[STAGE] % 2.0 == 1.0:
-        _follow_after(plan, event, side, 1e9)
+        _follow_after(plan, event, side, 1e9, 0.0)
     elif plan[PATTERN] == 0.0:
         _next_lane(plan, event, side)
     elif plan[PATTERN] == 1.0:
@@ -246,63 +260,80 @@ def _next_motion(plan: NDArray[np.float64], event: int, side: float) -> None:
 
 
 @njit(cache=True)
-def _follow_after(plan: NDArray[np.float64], event: int, side: float, limit: float) -> None:
-    """Take the wall just hit on the right hand."""
+def _follow_after(plan: NDArray[np.float64], event: int, side: float, limit: float, seeks_m: float) -> None:
+    """Take the wall just hit on the right hand for `limit` m, or after `seeks_m` (unless 0) to the next fresh place."""
     turn = 0.0
     if event == _HIT:
         turn = 0.9 if side > 0 else (1.4 if side == 0 else 1.9)
+    plan[SEEKS] = seeks_m
     _move(plan, 0.02, plan[HEADING] + turn, _FOLLOW, limit, _SEARCH)
+
+
+@njit(cache=True)
+def _square(angle: float) -> float:
+    """The nearest multiple of a right angle: homes are built square to the start."""
+    return math.pi / 2 * math.floor(angle / (math.pi / 2) + 0.5)
 
 
 @njit(cache=True)
 def _next_lane(plan: NDArray[np.float64], event: int, side: float) -> None:
     """Lane, shift, lane back; at a dead end or on old ground search along a wall for a fresh place."""
     if plan[PHASE] == _WORK:
-        plan[SHORT] = plan[SHORT] + 1.0 if plan[GONE] < 0.25 else 0.0
-        plan[STALE] = plan[STALE] + 1.0 if plan[FRESH] < 2.0 else 0.0
+        plan[SHORT] = plan[SHORT] + 1.0 if plan[GONE] < 0.6 else 0.0
+        plan[STALE] = plan[STALE] + 1.0 if plan[FRESH] < 1.0 else 0.0
         plan[FRESH] = 0.0
-        if plan[SHORT] >= 4.0 or plan[STALE] >= 3.0:
+        if plan[STALE] >= 2.0 or plan[SHORT] >= 6.0:
             plan[SHORT], plan[STALE] = 0.0, 0.0
-            _follow_after(plan, event, side, 9.0)
-        else:
-            _move(plan, 0.02, plan[AXIS] + plan[SIDE] * math.pi / 2, _STRAIGHT, _SPACING_M, _SHIFT)
+            _follow_after(plan, event, side, _SEARCH_M, 0.5)
+            return
+        if plan[SHORT] == 3.0:
+            # Across a corridor: go along it instead.
+            plan[SHORT] = 4.0
+            plan[AXIS] += plan[SIDE] * math.pi / 2
+            plan[WAY] = 1.0
+            _move(plan, 0.02, plan[AXIS], _STRAIGHT, 20.0, _WORK)
+            return
+        _move(plan, 0.02, plan[AXIS] + plan[SIDE] * math.pi / 2, _STRAIGHT, _SPACING_M, _SHIFT)
     elif plan[PHASE] == _SHIFT:
         if event == _HIT and plan[GONE] < 0.05:
-            _follow_after(plan, event, side, 9.0)
+            _follow_after(plan, event, side, _SEARCH_M, 0.5)
         else:
             plan[WAY] = -plan[WAY]
             target = plan[AXIS] if plan[WAY] > 0 else plan[AXIS] + plan[SIDE] * math.pi
             _move(plan, 0.0, target, _STRAIGHT, 20.0, _WORK)
     elif plan[PHASE] == _SEARCH:
-        if plan[GONE] < 9.0:
+        if plan[GONE] < _SEARCH_M:
             # Fresh ground beside the wall: lanes square to the wall, shifting the way the wall was followed.
-            plan[AXIS] = math.pi / 2 * round((plan[HEADING] + math.pi / 2) / (math.pi / 2))
+            plan[AXIS] = _square(plan[HEADING] + math.pi / 2)
             plan[SIDE], plan[WAY] = -1.0, 1.0
-            plan[FRESH] = 0.0
+            plan[FRESH], plan[STALE], plan[SHORT] = 0.0, 0.0, 0.0
             _move(plan, 0.0, plan[AXIS], _STRAIGHT, 20.0, _WORK)
         else:
-            _move(plan, 0.0, plan[HEADING] + (0.3 + 0.5 * _draw(plan)) * math.pi, _STRAIGHT, 8.0, _CROSS)
+            plan[PLACES:] = 0.0  # nothing fresh far and wide: begin again
+            _move(plan, 0.0, plan[HEADING] + (0.3 + 0.4 * _draw(plan)) * math.pi, _STRAIGHT, 8.0, _CROSS)
     else:
-        _follow_after(plan, event, side, 9.0)
+        _follow_after(plan, event, side, _SEARCH_M, 0.5)
 
 
 @njit(cache=True)
 def _next_spiral(plan: NDArray[np.float64], event: int, side: float) -> None:
-    """Spiral out until something is in the way, then travel and spiral again."""
+    """Spiral out until something is in the way or the ground is old; then travel, and find fresh ground on the way."""
     if plan[PHASE] == _WORK:
         away = math.pi * (0.5 + _draw(plan)) if event == _HIT else 2 * math.pi * _draw(plan)
-        _move(plan, 0.02, plan[HEADING] + away, _STRAIGHT, 0.8 + 1.6 * _draw(plan), _CROSS)
-    elif event == _HIT:
-        plan[HITS] += 1.0
-        if plan[HITS] % 3.0 == 0.0:
-            _follow_after(plan, event, side, 1.5 + 3.0 * _draw(plan))
-        else:
-            _move(plan, 0.02, plan[HEADING] + math.pi * (0.4 + _draw(plan)), _STRAIGHT, plan[LIMIT], _CROSS)
+        plan[FRESH] = 0.0
+        _move(plan, 0.02, plan[HEADING] + away, _STRAIGHT, 1.0 + 1.5 * _draw(plan), _CROSS)
     elif plan[PHASE] == _SEARCH:
-        _move(plan, 0.0, plan[HEADING] + math.pi * (0.3 + 0.4 * _draw(plan)), _STRAIGHT, 0.6, _CROSS)
+        if plan[GONE] > _SEARCH_M:
+            plan[PLACES:] = 0.0
+        plan[FRESH] = 1.0
+        _move(plan, 0.0, plan[HEADING] + math.pi * (0.35 + 0.3 * _draw(plan)), _STRAIGHT, 0.4, _CROSS)
+    elif plan[FRESH] > 0.0 and plan[GONE] > 0.2:
+        plan[RADIUS], plan[STALE], plan[FRESH] = 0.12, 0.0, 0.0
+        _move(plan, 0.02, plan[HEADING] + (0.6 * math.pi if event == _HIT else 0.0), _SPIRAL, _WIDEST_M, _WORK)
+    elif event == _HIT:
+        _follow_after(plan, event, side, _SEARCH_M, 3.0)
     else:
-        plan[RADIUS] = 0.12
-        _move(plan, 0.0, plan[HEADING], _SPIRAL, 1.2, _WORK)
+        _move(plan, 0.0, plan[HEADING], _STRAIGHT, 20.0, _CROSS)
 
 
 @njit(cache=True)
@@ -311,7 +342,7 @@ def _next_wall(plan: NDArray[np.float64], event: int, side: float) -> None:
     if plan[PHASE] == _SEARCH:
         _move(plan, 0.0, plan[HEADING] + math.pi * (0.3 + 0.4 * _draw(plan)), _STRAIGHT, 20.0, _CROSS)
     else:
-        _follow_after(plan, event, side, 2.0 + 4.0 * _draw(plan))
+        _follow_after(plan, event, side, 5.0 + 8.0 * _draw(plan), 0.0)
 
 
 @njit(cache=True)

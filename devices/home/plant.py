@@ -20,9 +20,10 @@ from devices.home.plan import (
     DOCK,
     HARD_FLOOR,
     NEAR_DROP,
-    NOTHING,
+    NEAR_WALL,
     OBSTACLE,
     OVER_DROP,
+    ROBOT_RADIUS_M,
     SPACE_M,
     nearest,
     room_names,
@@ -46,12 +47,14 @@ _SLIP_HARD, _SLIP_CARPET = 0.009, 0.027
 _STALL_SLIP = 0.06  # a blocked wheel turns up to this share of what it is told
 _DOCKING_MM_S = 60.0
 _DOCKING_COS = math.cos(math.radians(20.0))
-# The four cliff sensors under the front edge: 0.155 m from the centre, at +-20 and +-60 degrees.
+# Where the cliff sensors look down under the front edge: 0.155 m from the centre, close enough together that the corner
+# of a stair cannot come between two of them and under a wheel.
 _CLIFF_M = 0.155
-_CLIFF_COS = (math.cos(math.radians(20.0)), math.cos(math.radians(60.0)))
-_CLIFF_SIN = (math.sin(math.radians(20.0)), math.sin(math.radians(60.0)))
+_CLIFF_RAD = np.radians(np.array([-75.0, -45.0, -15.0, 15.0, 45.0, 75.0]))
+_CLIFF_AHEAD_M, _CLIFF_BESIDE_M = _CLIFF_M * np.cos(_CLIFF_RAD), _CLIFF_M * np.sin(_CLIFF_RAD)
 _WALL_RAD = math.radians(-65.0)  # the wall sensor looks out there, right of the bumper
 _WALL_REACH_M = 0.05  # clearance from rim to wall at which it still sees it
+_GRAZE = math.sin(math.radians(8.0))  # a contact nearly abeam slides past the bumper
 _BOTH_SIN = math.sin(math.radians(15.0))  # a contact this near the middle presses both bump switches
 
 End = Literal["finished", "run_limit", "battery", "stopped", "fault"]
@@ -142,36 +145,45 @@ def _over_drop(floor: NDArray[np.uint8], x: float, y: float) -> bool:
 def _look_down(floor: NDArray[np.uint8], b: NDArray[np.float64], cos: float, sin: float) -> None:
     """Cliff sensors, and whether a wheel has left the floor."""
     b[CLIFF] = 0.0
-    for k in range(2):
-        ahead, beside = _CLIFF_M * _CLIFF_COS[k], _CLIFF_M * _CLIFF_SIN[k]
-        for side in (-beside, beside):
-            if _over_drop(floor, b[X] + ahead * cos - side * sin, b[Y] + ahead * sin + side * cos):
-                b[CLIFF] = 1.0
+    for k in range(_CLIFF_AHEAD_M.size):
+        ahead, beside = _CLIFF_AHEAD_M[k], _CLIFF_BESIDE_M[k]
+        if _over_drop(floor, b[X] + ahead * cos - beside * sin, b[Y] + ahead * sin + beside * cos):
+            b[CLIFF] = 1.0
     for half in (-0.5e-3 * WHEEL_BASE_MM, 0.5e-3 * WHEEL_BASE_MM):
         if _over_drop(floor, b[X] - half * sin, b[Y] + half * cos):
             b[FALLEN] = 1.0
 
 
 @njit(cache=True)
-def _touch(
+def _push(
     codes: NDArray[np.uint8], cell_m: float, b: NDArray[np.float64], x: float, y: float, forward_mm: float
-) -> None:
-    """A contact at the place that was refused: which bump switch, or the dock's contacts."""
+) -> tuple[float, float]:
+    """Where a robot on its way to (x, y) near obstacles gets to, sliding along what it grazes, and what it feels.
+
+    Sets the bump switches or the dock's contacts.
+    """
     dx, dy, away, code = nearest(codes, cell_m, x, y, OBSTACLE, DOCK)
+    if away >= ROBOT_RADIUS_M:
+        return x, y
     cos, sin = math.cos(b[HEADING]), math.sin(b[HEADING])
     if away <= 0.0:  # deeper than its own radius: never at 6 mm a step, but a division must not depend on that
         dx, dy, away = cos, sin, 1.0
-    ahead, beside = (dx * cos + dy * sin) / away, (dy * cos - dx * sin) / away
+    dx, dy = dx / away, dy / away
+    ahead, beside = dx * cos + dy * sin, dy * cos - dx * sin
+    # Out of the obstacle along its normal; where that meets another one, stay.
+    x, y = x - dx * (ROBOT_RADIUS_M - away), y - dy * (ROBOT_RADIUS_M - away)
+    wedged = nearest(codes, cell_m, x, y, OBSTACLE, DOCK)[2] < ROBOT_RADIUS_M - 1e-6
+    if wedged:
+        x, y = b[X], b[Y]
     if code == DOCK and ahead >= _DOCKING_COS and 0.0 < forward_mm <= _DOCKING_MM_S * PLANT_DT_S:
         b[DOCKED] = 1.0
-        return
-    if ahead <= 0.0:  # no switch behind
-        return
-    # A pressed bumper springs back in one tick, so that a host that looks every 60 ms sees every bump.
-    if beside > -_BOTH_SIN:
-        b[HELD_LEFT] = PLAN_EVERY
-    if beside < _BOTH_SIN:
-        b[HELD_RIGHT] = PLAN_EVERY
+    elif forward_mm > 0.0 and (ahead > _GRAZE or wedged):
+        # A pressed bumper springs back in one tick, so that a host that looks every 60 ms sees every bump.
+        if beside > -_BOTH_SIN:
+            b[HELD_LEFT] = PLAN_EVERY
+        if beside < _BOTH_SIN:
+            b[HELD_RIGHT] = PLAN_EVERY
+    return x, y
 
 
 @njit(cache=True)
@@ -309,15 +321,15 @@ def steps(
             if left + right != 0:
                 x, y = b[X] + 1e-3 * forward_mm * cos, b[Y] + 1e-3 * forward_mm * sin
                 # The grown obstacles close the drawing, so a free place's neighbour is always on the grid.
-                if space[int(y / SPACE_M), int(x / SPACE_M)] & BLOCKED:
-                    _touch(codes, cell_m, b, x, y, forward_mm)
-                    # Turning goes on, advancing does not: the wheels stall but for a little slip.
-                    stalled = 0.5 * (left_mm + right_mm)
-                    left_mm -= stalled * (1.0 - _STALL_SLIP * 0.5 * (1.0 + chance_left))
-                    right_mm -= stalled * (1.0 - _STALL_SLIP * 0.5 * (1.0 + chance_right))
-                else:
-                    b[X], b[Y] = x, y
+                if space[int(y / SPACE_M), int(x / SPACE_M)] & NEAR_WALL:
+                    x, y = _push(codes, cell_m, b, x, y, forward_mm)
+                    # The wheels stall by what the robot falls short, but for a little slip.
+                    short_mm = forward_mm - 1e3 * ((x - b[X]) * cos + (y - b[Y]) * sin)
+                    left_mm -= short_mm * (1.0 - _STALL_SLIP * 0.5 * (1.0 + chance_left))
+                    right_mm -= short_mm * (1.0 - _STALL_SLIP * 0.5 * (1.0 + chance_right))
+                if b[DOCKED] > 0.0 and forward_mm < 0.0:
                     b[DOCKED] = 0.0
+                b[X], b[Y] = x, y
             b[LEFT_MM] += left_mm
             b[RIGHT_MM] += right_mm
             b[CLIFF] = 0.0
