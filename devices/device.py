@@ -50,7 +50,7 @@ class Progress:
 class Device(Protocol):
     """One robot. `open` and `prepare` never move it; only `start` does, and `stop` always may be called.
 
-    The order is open, then for each run: prepare, start, advance until `done`, finish. Every call may raise DeviceError.
+    The order is open, then for each run: prepare, start, advance until `done`, finish. Any call may raise DeviceError.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Device(Protocol):
         ...
 
     def prepare(self, context: Context, replicate: int) -> None:
-        """Make ready for a run in this context. Simulated worlds are laid out for replicate 0..15; a real home is the operator's."""
+        """Make ready for a run in this context. Simulated worlds are laid out; a real home is the operator's."""
         ...
 
     def start(self, settings: Settings) -> Readback:

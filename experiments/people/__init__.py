@@ -1,0 +1,40 @@
+"""Simulated people. A person model is a file in this folder with
+
+    PARAMETERS: dict[str, float | None]                  what `--person NAME,key=value` may set; None: from population
+    choose(setup, truth, mind, state, u) -> (N,)         option of the offer; u (N,) uniforms
+    compare(setup, truth, mind, state, u) -> (N,)        0 the first card, 1 the second, 2 about equal
+    good_enough(setup, truth, mind, state, u) -> (N,)    0 or 1
+    experience(setup, truth, mind, state, z) -> Mind     what seeing the outcome z (N, 6) does to them
+
+`truth` is what the person is (experiments/truth.py), `mind` what they expect of the modes; `state` is read only for
+what a person sees: the context, the proposal, the question. All arrays have a leading axis of people.
+"""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from calib.errors import UserError
+
+
+def person_names() -> list[str]:
+    """The person models that there are: the files of this folder."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+
+
+def load_person(spec: str) -> tuple[ModuleType, dict[str, float]]:
+    """Model and parameters of a SPEC like `rational` or `rational,rationality=8`. UserError where it is none."""
+    name, *pairs = spec.split(",")
+    if name not in person_names():
+        raise UserError(f'--person: "{name}" is not a person model; choose human, {", ".join(person_names())}')
+    model = importlib.import_module(f"experiments.people.{name}")
+    parameters = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key not in model.PARAMETERS:
+            raise UserError(f'--person: {name} has no parameter "{key}"; it has {", ".join(model.PARAMETERS)}')
+        try:
+            parameters[key] = float(value)
+        except ValueError:
+            raise UserError(f'--person: {key} is "{value}", not a number') from None
+    return model, parameters

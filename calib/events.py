@@ -1,0 +1,166 @@
+"""What the world tells a session (events) and what a session asks of the world (effects). Plain and JSON-able."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from devices.home.types import Settings
+
+Question = Literal["choice", "comparison", "good_enough", "ready", "arm"]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The operator says that the robot stands where the next run begins."""
+
+    attention_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A person's answer. attention_s: question shown to answer, page visible; wall_s: since the event before."""
+
+    question: Question
+    value: int
+    attention_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run did, z in the order of OUTCOMES, and the settings as the robot confirmed them."""
+
+    z: tuple[float, ...]
+    source: tuple[str, ...]
+    error: tuple[float, ...]
+    end: str
+    realised: Settings | None
+    how: dict[str, str]
+    robot_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Somebody stops the session."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class Quit:
+    """The person gives up."""
+
+    reason: Literal["gave_up"] = "gave_up"
+
+
+@dataclass(frozen=True)
+class LinkLost:
+    """The robot cannot be reached, or ended its run by itself."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class LinkBack:
+    """The robot answers again. Nothing moves until somebody arms it."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An operator allows the robot to move again."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class ChangedMind:
+    """The person says that what they want has changed."""
+
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LeadHandedOver:
+    """Another terminal or page answers from now on."""
+
+    to: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time passes while the session waits for a lost robot."""
+
+    elapsed_s: float
+
+
+Event = Ready | Answer | Reading | Stop | Quit | LinkLost | LinkBack | Arm | ChangedMind | LeadHandedOver | Tick
+_EVENTS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (Ready, Answer, Reading, Stop, Quit, LinkLost, LinkBack, Arm, ChangedMind, LeadHandedOver, Tick)
+}
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Lay out or wait for the home in this context (number) and replicate."""
+
+    context: int
+    replicate: int
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question for whoever leads, with what they are shown."""
+
+    question: Question
+    shown: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Apply:
+    """One atomic start with this setting (number), run to the end, then a Reading."""
+
+    setting: int
+
+
+@dataclass(frozen=True)
+class Disarm:
+    """Motors off, at once."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A document for the journal."""
+
+    type: Literal["start", "round", "stop"]
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The session is over."""
+
+    reason: str
+
+
+Effect = Prepare | Ask | Apply | Disarm | Record | Finish
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """An event as a journal body."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def event_from_json(body: dict[str, Any]) -> Event:
+    """The inverse of `event_to_json`. ValueError where the body is no event."""
+    raw = dict(body)
+    kind = _EVENTS.get(raw.pop("event", ""))
+    if kind is None or set(raw) != {f.name for f in fields(kind)}:
+        raise ValueError(f"not an event: {body!r:.200}")
+    if kind is Reading:
+        for name in ("z", "source", "error"):
+            raw[name] = tuple(raw[name])
+        raw["realised"] = Settings(**raw["realised"]) if raw["realised"] else None
+    event: Event = kind(**raw)
+    return event

@@ -1,0 +1,83 @@
+"""What people answered, as the likelihood needs it: fixed arrays with a leading axis of people."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.kernel import COMPARISON
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Evidence(NamedTuple):
+    """Answers in order, (N, A, ...); entries from `num_answers` on are empty.
+
+    features (N, A, K, J): scaled attributes of each option, as believed for menus, as shown for outcome cards.
+    """
+
+    features: Floats
+    recommended: Floats  # (N, A, K), 1 where the option was proposed by the machine
+    last: Floats  # (N, A, K), 1 where the option ran last
+    num_options: Ints  # (N, A)
+    channel: Ints  # (N, A), the number of a channel in calib.scenario.CHANNELS
+    chosen: Ints  # (N, A): option; in a comparison 0 is a, 1 is b, 2 is about equal
+    num_answers: Ints  # (N,)
+
+
+def empty_evidence(num_people: int, capacity: int, num_options: int, num_attributes: int) -> Evidence:
+    """No answers yet; room for `capacity` of them."""
+    shape = (num_people, capacity)
+    return Evidence(
+        features=np.zeros((*shape, num_options, num_attributes)),
+        recommended=np.zeros((*shape, num_options)),
+        last=np.zeros((*shape, num_options)),
+        num_options=np.zeros(shape, np.int64),
+        channel=np.zeros(shape, np.int64),
+        chosen=np.zeros(shape, np.int64),
+        num_answers=np.zeros(num_people, np.int64),
+    )
+
+
+def add_choice(
+    evidence: Evidence,
+    active: NDArray[np.bool_],
+    channel: int,
+    options: Floats,
+    chosen: Ints,
+    proposed: Ints,
+    last: Ints,
+) -> Evidence:
+    """With one menu choice more. options (N, K, J); proposed and last (N,) are option numbers, -1 for none."""
+    rows = np.flatnonzero(active)
+    at = evidence.num_answers[rows]
+    new = _copy(evidence)
+    num_options = options.shape[1]
+    new.features[rows, at, :num_options] = options[rows]
+    for mask, option in ((new.recommended, proposed), (new.last, last)):
+        marked = rows[option[rows] >= 0]
+        mask[marked, evidence.num_answers[marked], option[marked]] = 1.0
+    new.num_options[rows, at] = num_options
+    new.channel[rows, at] = channel
+    new.chosen[rows, at] = chosen[rows]
+    new.num_answers[rows] += 1
+    return new
+
+
+def add_comparison(evidence: Evidence, active: NDArray[np.bool_], a: Floats, b: Floats, chosen: Ints) -> Evidence:
+    """With one comparison of outcome cards more. a, b (N, J); chosen (N,) 0 a, 1 b, 2 about equal."""
+    rows = np.flatnonzero(active)
+    at = evidence.num_answers[rows]
+    new = _copy(evidence)
+    new.features[rows, at, 0] = a[rows]
+    new.features[rows, at, 1] = b[rows]
+    new.num_options[rows, at] = 2
+    new.channel[rows, at] = COMPARISON
+    new.chosen[rows, at] = chosen[rows]
+    new.num_answers[rows] += 1
+    return new
+
+
+def _copy(evidence: Evidence) -> Evidence:
+    return evidence._replace(**{name: column.copy() for name, column in evidence._asdict().items()})

@@ -1,0 +1,12 @@
+"""Any two outcome cards, by chance: the yardstick of the other policies."""
+
+import numpy as np
+
+from calib.live import Belief, Floats, Ints
+from calib.setup import Setup
+
+
+def choose(setup: Setup, belief: Belief, log_weight: Floats, u: Floats) -> Ints:
+    """A uniform pair."""
+    num_pairs = len(setup.pairs)
+    return np.minimum((u[:, 0] * num_pairs).astype(np.int64), num_pairs - 1)

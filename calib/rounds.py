@@ -1,0 +1,275 @@
+"""One round as pure functions over arrays of people: (setup, state, ...) -> state.
+
+A live session calls them with one person (calib/session.py), headless work with thousands. People who have stopped
+are not active: their rows stay as they are. The functions never see the truth that a simulator knows.
+
+The order in a round: begin, chosen, outcome, question, compared, measure, good_enough, end.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib import alignment, choice, live
+from calib.evidence import Evidence, add_choice, add_comparison, empty_evidence
+from calib.kernel import ACCEPT_OVERRIDE, MODE_CHOICE
+from calib.outcomes import scale
+from calib.policies import load_policy
+from calib.setup import Setup
+from calib.streams import stream_key, uniforms
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+CLOCKS = ("rounds", "attention_s", "wall_s", "robot_s", "effort")
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What the belief says of the standing configuration, one entry a person (N,)."""
+
+    mean: Floats
+    low: Floats  # 5%
+    high: Floats  # 95%
+    p_aligned: Floats  # P(A >= 1 - eps)
+    trial: Floats  # mean degree of what ran in this round
+    left_out: Floats  # mean number of contexts left out
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything a session carries between events; N people, T = max_rounds, other letters as in Setup."""
+
+    people: Ints  # (N,) numbers that name the random streams
+    round: int  # the round under way, 0 before the first
+    active: Mask  # (N,)
+    context: Ints  # (N,)
+    replicate: Ints  # (N,)
+    proposal: Ints  # (N,) setting number, -1 where the role proposes nothing
+    f_hat: Floats  # (N, M, J) the mental model
+    last_mode: Ints  # (N,) mode that ran last, -1 for none
+    standing: Ints  # (N, X) sigma_t
+    commanded: Ints  # (N,) setting number of this round
+    pair: Ints  # (N,) question of this round, -1 for none
+    evidence: Evidence
+    in_belief: Ints  # (N,) answers that the belief has taken in
+    belief: live.Belief
+    diagnostics: live.Diagnostics
+    estimate: Estimate
+    p_aligned: Floats  # (N, T + 1) by round, nan where there was none
+    good_enough: NDArray[np.int8]  # (N, T + 1) by round: -1 not asked, 0 no, 1 yes
+    clocks: Floats  # (N, T + 1, 5) cumulative at the end of each round, in the order of CLOCKS
+
+
+def begin_session(setup: Setup, people: Ints) -> State:
+    """The state before the first round: the belief is the prior."""
+    num, max_rounds = people.shape[0], setup.max_rounds
+    belief = live.start(setup.prior, people, setup.seed, setup.num_particles)
+    nothing = np.full(num, -1)
+    state = State(
+        people=people,
+        round=0,
+        active=np.ones(num, bool),
+        context=np.zeros(num, np.int64),
+        replicate=np.zeros(num, np.int64),
+        proposal=nothing,
+        f_hat=np.repeat(setup.expectation[None], num, axis=0),
+        last_mode=nothing,
+        standing=np.full((num, setup.num_contexts), setup.default),
+        commanded=np.full(num, setup.default),
+        pair=nothing,
+        evidence=empty_evidence(num, 2 * max_rounds, setup.num_modes + 1, setup.num_attributes),
+        in_belief=np.zeros(num, np.int64),
+        belief=belief,
+        diagnostics=live.Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num)),
+        estimate=Estimate(*(np.full(num, np.nan) for _ in range(6))),
+        p_aligned=np.full((num, max_rounds + 1), np.nan),
+        good_enough=np.full((num, max_rounds + 1), -1, np.int8),
+        clocks=np.zeros((num, max_rounds + 1, len(CLOCKS))),
+    )
+    return measure(setup, state)
+
+
+def begin_round(setup: Setup, state: State) -> State:
+    """The next round's context and replicate, and the machine's proposal where the role has one."""
+    number = state.round + 1
+    u = uniforms(stream_key(setup.seed, "context"), state.people, number, 2)
+    context = np.searchsorted(np.cumsum(setup.context_p), u[:, 0], side="right")
+    context = np.minimum(context, setup.num_contexts - 1)
+    replicate = np.minimum((u[:, 1] * setup.scenario.replicates).astype(np.int64), setup.scenario.replicates - 1)
+    rows = np.arange(len(state.people))
+    proposal = state.standing[rows, context] if setup.role == "advisor" else np.full(len(rows), -1)
+    clocks = state.clocks.copy()
+    clocks[:, number] = clocks[:, number - 1]
+    clocks[state.active, number, 0] += 1
+    return replace(
+        state,
+        round=number,
+        context=context,
+        replicate=replicate,
+        proposal=proposal,
+        pair=np.full(len(rows), -1),
+        clocks=clocks,
+    )
+
+
+def options(setup: Setup, state: State) -> Floats:
+    """(N, K, J) scaled attributes of what is offered, as believed: the modes by f_hat, a proposal by its card."""
+    if setup.role != "advisor":
+        return state.f_hat
+    return np.concatenate([state.f_hat, setup.phi[state.proposal, state.context][:, None]], axis=1)
+
+
+def proposed_option(setup: Setup, state: State) -> Ints:
+    """(N,) the option number of the proposal, -1 for none."""
+    return np.where(state.proposal >= 0, setup.num_modes, -1)
+
+
+def chosen(setup: Setup, state: State, option: Ints, attention_s: Floats, wall_s: Floats) -> State:
+    """After the person's choice (N,): evidence, what will run, and for the tool role what stands from now on."""
+    channel = ACCEPT_OVERRIDE if setup.role == "advisor" else MODE_CHOICE
+    evidence = add_choice(
+        state.evidence,
+        state.active,
+        channel,
+        options(setup, state),
+        option,
+        proposed_option(setup, state),
+        state.last_mode,
+    )
+    of_mode = setup.mode_setting[np.minimum(option, setup.num_modes - 1)]
+    commanded = np.where(option < setup.num_modes, of_mode, state.proposal)
+    standing = state.standing
+    if setup.role == "tool":
+        standing = standing.copy()
+        rows = np.flatnonzero(state.active)
+        standing[rows, state.context[rows]] = commanded[rows]
+    state = replace(state, evidence=evidence, commanded=commanded, standing=standing)
+    return spend(state, attention_s=attention_s, wall_s=wall_s, effort=1.0)
+
+
+def outcome(setup: Setup, state: State, z: Floats, robot_s: Floats, wall_s: Floats) -> State:
+    """After the run, or its card: z (N, 6) as the person sees it. They learn about the mode that ran."""
+    f_hat, last_mode = experience(setup, state.f_hat, state.last_mode, state.commanded, z, state.active)
+    return spend(replace(state, f_hat=f_hat, last_mode=last_mode), robot_s=robot_s, wall_s=wall_s)
+
+
+def experience(
+    setup: Setup, f_hat: Floats, last_mode: Ints, commanded: Ints, z: Floats, active: Mask
+) -> tuple[Floats, Ints]:
+    """f_hat (N, M, J) and last mode (N,) after seeing z (N, 6) of what was commanded: the person's own function too."""
+    mode = setup.setting_mode[commanded]
+    rows = np.flatnonzero(active & (mode >= 0))
+    f_hat = f_hat.copy()
+    observed = scale(setup.scenario, z[rows])
+    f_hat[rows, mode[rows]] = choice.learn(np, f_hat[rows, mode[rows]], observed, setup.learning, 1.0)
+    return f_hat, np.where(active, mode, last_mode)
+
+
+def question(setup: Setup, state: State) -> State:
+    """The comparison that the policy asks, -1 where it asks none. It knows this round's choice already."""
+    if setup.scenario.protocol.questions_per_round == 0:
+        return state
+    policy = load_policy(setup.policy)
+    log_weight = live.answer_log_likelihood(state.belief, setup.prior, state.evidence, state.in_belief)
+    u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
+    pair = policy.choose(setup, state.belief, log_weight, u)
+    return replace(state, pair=np.where(state.active, pair, -1))
+
+
+def compared(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
+    """After the answer (N,) to this round's question: 0 the first, 1 the second, 2 about equal."""
+    asked = state.active & (state.pair >= 0)
+    a, b = setup.pairs[np.maximum(state.pair, 0)].T
+    evidence = add_comparison(state.evidence, asked, setup.cards[a], setup.cards[b], answer)
+    return spend(replace(state, evidence=evidence), asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
+
+
+def measure(setup: Setup, state: State) -> State:
+    """Take the new answers into the belief, let the machine stand where it now would, and estimate the degree."""
+    belief, diagnostics = live.update(
+        state.belief, setup.prior, state.evidence, state.in_belief, state.people, setup.seed, state.active
+    )
+    w = live.intent(belief, setup.num_attributes)
+    ends = alignment.extremes(setup, w)
+    standing = state.standing
+    if setup.role == "advisor":
+        standing = np.where(state.active[:, None], alignment.best_settings(setup, w, ends), standing)
+    draws = alignment.degree(setup, w, ends, standing)
+    trial = alignment.context_degree(setup, w, ends, state.commanded, state.context)
+    aligned = 1 - setup.scenario.eps
+    fresh = Estimate(
+        mean=_row_mean(draws),
+        low=np.quantile(draws, 0.05, axis=1),
+        high=np.quantile(draws, 0.95, axis=1),
+        p_aligned=_row_mean((draws >= aligned).astype(np.float64)),
+        trial=_row_mean(trial),
+        left_out=alignment.left_out(setup, ends),
+    )
+    held = {k: np.where(state.active, v, getattr(state.estimate, k)) for k, v in vars(fresh).items()}
+    p_aligned = state.p_aligned.copy()
+    p_aligned[state.active, state.round] = fresh.p_aligned[state.active]
+    return replace(
+        state,
+        belief=belief,
+        diagnostics=diagnostics,
+        in_belief=state.evidence.num_answers.copy(),
+        standing=standing,
+        estimate=Estimate(**held),
+        p_aligned=p_aligned,
+    )
+
+
+def asks_good_enough(setup: Setup, round_number: int) -> bool:
+    """Whether the person is asked "good enough?" at the end of this round."""
+    protocol = setup.scenario.protocol
+    since = round_number - protocol.good_enough_from
+    return since >= 0 and since % protocol.good_enough_every == 0
+
+
+def good_enough(state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
+    """After "good enough?" was answered (N,) with 0 or 1."""
+    table = state.good_enough.copy()
+    table[state.active, state.round] = answer[state.active]
+    return spend(replace(state, good_enough=table), attention_s=attention_s, wall_s=wall_s, effort=1.0)
+
+
+def finished(setup: Setup, state: State) -> NDArray[np.str_]:
+    """(N,) the protocol's reason to stop after this round, "" where it goes on."""
+    reason = np.full(len(state.people), "", dtype="<U12")
+    if setup.stop_rule == "accepted":
+        reason[state.good_enough[:, state.round] == 1] = "accepted"
+    elif setup.stop_rule == "declared":
+        reason[state.p_aligned[:, state.round] >= 1 - setup.scenario.delta] = "declared"
+    if state.round >= setup.max_rounds:
+        reason[reason == ""] = "max_rounds"
+    return np.where(state.active, reason, "")
+
+
+def spend(
+    state: State,
+    who: Mask | None = None,
+    *,
+    attention_s: Floats | float = 0.0,
+    wall_s: Floats | float = 0.0,
+    robot_s: Floats | float = 0.0,
+    effort: float = 0.0,
+) -> State:
+    """Time and effort of this round, added to the clocks of those who are active."""
+    who = state.active if who is None else who
+    clocks = state.clocks.copy()
+    for column, amount in ((1, attention_s), (2, wall_s), (3, robot_s), (4, effort)):
+        clocks[who, state.round, column] += np.broadcast_to(amount, who.shape)[who]
+    return replace(state, clocks=clocks)
+
+
+def _row_mean(values: Floats) -> Floats:
+    """Mean over the last axis of each row by itself: `mean(axis=1)` may add up in another order for another N."""
+    return np.array([row.sum() / row.shape[0] for row in values]) if len(values) else np.zeros(0)
+
+
+def stop_people(state: State, who: Mask) -> State:
+    """From here on these people's rows stay as they are."""
+    return replace(state, active=state.active & ~who)

@@ -1,0 +1,350 @@
+"""The runner: the one small loop that owns port, clock, person and journal, and performs the session's effects.
+
+It is a process of its own (`calib run`). Everything that may stop it comes in through one queue, and whoever stops it
+(page, terminal, signal, crash) has the motors off before anything else happens. An event is in the journal before
+the session sees it, so that a killed run goes on where it stood.
+"""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from calib.control import ControlServer
+from calib.events import (
+    Answer,
+    Apply,
+    Arm,
+    Ask,
+    ChangedMind,
+    Disarm,
+    Effect,
+    Event,
+    Finish,
+    LeadHandedOver,
+    LinkBack,
+    LinkLost,
+    Prepare,
+    Quit,
+    Reading,
+    Ready,
+    Record,
+    Stop,
+    Tick,
+    event_to_json,
+)
+from calib.journal import Journal
+from calib.rounds import State
+from calib.session import Session, begin, step, waiting_for
+from calib.setup import Setup
+from devices.device import Device, DeviceError, Progress
+
+_ATTENTION_LIMIT_S = 120.0  # definitions 5: at most this much a question
+_TICK_S = 1.0
+_RETRY_S = (1.0, 2.0, 4.0, 8.0)  # back-off between attempts to reach a lost robot; the last one repeats
+
+
+class Person(Protocol):
+    """Somebody simulated: answers what is asked and sees what happened."""
+
+    def answer(self, state: State, question: str) -> tuple[int, float]:
+        """The answer and the seconds of attention that it took."""
+        ...
+
+    def saw(self, state: State, z: tuple[float, ...]) -> None:
+        """The outcome of a run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a runner is made of. `person` is None where a human leads from a terminal or page."""
+
+    run: str
+    setup: Setup
+    device: Device
+    journal: Journal
+    person: Person | None
+    operator: Literal["automatic", "human"]  # who says `ready`: nobody needs to where the world is simulated
+    pace: Literal["virtual", "wall"]
+    facts: dict[str, Any]
+    tell: Callable[[str, dict[str, Any]], None]  # (kind, body): rounds, questions, faults, progress, for a terminal
+
+
+class Runner:
+    """One session on one robot."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.session: Session | None = None
+        self._pending: Ask | Apply | None = None
+        self._asked_at = self._last_event_at = time.monotonic()
+        self._connected = False
+        self._lost_since_ticks = 0.0
+        self._next_try, self._tries = 0.0, 0
+        self._lead: str | None = None
+        self._progress: Progress | None = None
+        self._lock = threading.Lock()
+        self.server = ControlServer(self._request)
+
+    # --- from any thread ------------------------------------------------------------------------------------------
+
+    def stop(self, by: str) -> None:
+        """Robot first, then the session. From any thread or signal handler, any number of times."""
+        self.run.device.stop()
+        self.events.put(Stop(by))
+
+    def post(self, event: Event) -> None:
+        """An event from a terminal or page."""
+        self.events.put(event)
+
+    def attention_s(self) -> float:
+        """Seconds since the question was shown, as far as they count."""
+        return min(time.monotonic() - self._asked_at, _ATTENTION_LIMIT_S)
+
+    def pending(self) -> Ask | None:
+        """The question that waits for an answer."""
+        return self._pending if isinstance(self._pending, Ask) else None
+
+    def _request(self, request: dict[str, Any], client: str) -> dict[str, Any]:
+        """One request of a control client."""
+        what = request.get("do")
+        if what == "stop":
+            self.stop(f"client {client}")
+            return {"ok": True, "run": self.run.run}
+        if what == "status":
+            return {"ok": True, "status": self.status()}
+        if what == "lead":
+            self._lead = client
+            self.post(LeadHandedOver(client))
+            return {"ok": True, "pending": self._shown()}
+        if what in ("answer", "ready", "arm", "quit", "changed_mind"):
+            if self._lead not in (None, client):
+                return {"ok": False, "error": "another client leads; take the lead first"}
+            try:
+                self.post(self._event_of(what, request))
+            except (KeyError, TypeError, ValueError) as error:
+                return {"ok": False, "error": f"bad request: {error}"}
+            return {"ok": True}
+        return {"ok": False, "error": f"no such request: {what!r}"}
+
+    def _event_of(self, what: str, request: dict[str, Any]) -> Event:
+        if what == "answer":
+            pending = self.pending()
+            if pending is None or request["question"] != pending.question:
+                raise ValueError("that question is not open")
+            return Answer(pending.question, int(request["value"]), self.attention_s(), 0.0)
+        if what == "ready":
+            return Ready(self.attention_s(), 0.0)
+        if what == "arm":
+            return Arm("operator")
+        if what == "quit":
+            return Quit()
+        return ChangedMind(str(request.get("note", ""))[:500])
+
+    def status(self) -> dict[str, Any]:
+        """What a watcher sees."""
+        session = self.session
+        if session is None:
+            return {"run": self.run.run, "phase": "opening"}
+        estimate = session.state.estimate
+        return {
+            "run": self.run.run,
+            "phase": session.phase,
+            "round": session.state.round,
+            "stop_reason": session.stop_reason,
+            "degree": {
+                "mean": float(estimate.mean[0]),
+                "low": float(estimate.low[0]),
+                "high": float(estimate.high[0]),
+                "p_aligned": float(estimate.p_aligned[0]),
+            },
+            "pending": self._shown(),
+            "progress": vars(self._progress) if self._progress else None,
+        }
+
+    def _shown(self) -> dict[str, Any] | None:
+        pending = self.pending()
+        return {"question": pending.question, **pending.shown} if pending else None
+
+    # --- the loop, in one thread ----------------------------------------------------------------------------------
+
+    def go(self, resumed: Session | None, person_number: int) -> Session:
+        """Run to the end and return the last session. DeviceError only from the first connection."""
+        run = self.run
+        try:
+            identity = run.device.open()
+            self._connected = True
+            if resumed is None:
+                session, effects = begin(run.setup, person_number, {**run.facts, "identity": identity})
+            else:
+                session, effects = resumed, waiting_for(run.setup, resumed)
+            self.session = session
+            self._last_event_at = time.monotonic()
+            self._perform(effects)
+            while self.session.phase != "finished":
+                event = self._next_event()
+                if event is not None:
+                    self._take(event)
+            return self.session
+        except BaseException as error:
+            run.device.stop()
+            self._close_after(error)
+            raise
+        finally:
+            run.device.close()
+            self.server.publish(self.status())
+            self.server.close()
+
+    def _close_after(self, error: BaseException) -> None:
+        """A closing record after a crash, as far as the journal still takes one."""
+        if self.session is None or self.session.phase == "finished":
+            return
+        with contextlib.suppress(Exception):
+            self._take(Stop(f"crash: {type(error).__name__}: {error}"))
+
+    def _take(self, event: Event) -> None:
+        """Journal first, then the session, then the world."""
+        assert self.session is not None
+        self.run.journal.append(self.run.run, "event", event_to_json(event))
+        before = self.session
+        self.session, effects = step(self.run.setup, before, event)
+        if self.run.person and isinstance(event, Reading) and self.session.phase != "paused":
+            self.run.person.saw(before.state, event.z)
+        if isinstance(event, LinkLost):
+            self._connected = False
+            self._tries, self._next_try = 0, time.monotonic()
+            self._pending = None
+            self.run.tell("lost", {"reason": event.reason, "waits_s": self.run.setup.scenario.protocol.reconnect_s})
+        self._perform(effects)
+        self.server.publish(self.status())
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Record():
+                    self.run.journal.append(self.run.run, effect.type, effect.body)
+                    self.run.tell(effect.type, effect.body)
+                case Disarm():
+                    self.run.device.stop()
+                    self._pending = None
+                case Prepare():
+                    context = self.run.setup.scenario.contexts[effect.context]
+                    try:
+                        self.run.device.prepare(context, effect.replicate)
+                    except DeviceError as error:
+                        self.events.put(LinkLost(str(error)))
+                case Ask() | Apply():
+                    self._pending = effect
+                    self._asked_at = time.monotonic()
+                    if isinstance(effect, Ask):
+                        self.run.tell("ask", {"question": effect.question, **effect.shown})
+                case Finish():
+                    self._pending = None
+
+    def _next_event(self) -> Event | None:
+        """The next thing that happens: what others posted comes first, then what is pending is done."""
+        with contextlib.suppress(queue.Empty):
+            return self._timed(self.events.get_nowait())
+        pending, session = self._pending, self.session
+        assert session is not None
+        if isinstance(pending, Apply):
+            return self._drive(pending)
+        if session.phase in ("paused", "unarmed"):
+            return self._wait_for_robot(session)
+        if pending is not None and pending.question == "ready" and self.run.operator == "automatic":
+            return self._timed(Ready(self.run.setup.scenario.effort_s["ready"], 0.0))
+        if pending is not None and self.run.person is not None and pending.question != "ready":
+            value, attention_s = self.run.person.answer(session.state, pending.question)
+            if self.run.pace == "wall":
+                self._sleep(attention_s)
+                if not self.events.empty():
+                    return None
+            return self._timed(Answer(pending.question, value, attention_s, 0.0))
+        with contextlib.suppress(queue.Empty):
+            return self._timed(self.events.get(timeout=_TICK_S))
+        return None
+
+    def _timed(self, event: Event) -> Event:
+        """The event with its wall time since the one before: the real clock, or in virtual time what it took."""
+        now = time.monotonic()
+        since, self._last_event_at = now - self._last_event_at, now
+        if not isinstance(event, Answer | Ready | Reading):
+            return event
+        took = event.robot_s if isinstance(event, Reading) else event.attention_s
+        wall_s = took if self.run.pace == "virtual" and self.run.person is not None else since
+        return type(event)(**{**vars(event), "wall_s": wall_s})
+
+    def _drive(self, effect: Apply) -> Event | None:
+        """One run from its atomic start to its reading. A stop or a lost link ends it at once."""
+        device = self.run.device
+        paced = self.run.pace == "wall" and device.rung != "hardware"
+        try:
+            readback = device.start(self.run.setup.settings[effect.setting])
+            begun, told = time.monotonic(), -1.0
+            while True:
+                if not self.events.empty():
+                    event = self.events.get_nowait()
+                    if isinstance(event, Stop | Quit | LinkLost):
+                        device.stop()
+                        return event
+                    self._take_aside(event)
+                progress = self._progress = device.advance()
+                if progress.elapsed_s >= told + 1.0 or progress.done:
+                    told = progress.elapsed_s
+                    self.run.tell("progress", vars(progress))
+                    if self.run.pace == "wall" or device.rung == "hardware":
+                        self.server.publish(self.status())
+                if progress.done:
+                    break
+                if paced:
+                    self._sleep(begun + progress.elapsed_s - time.monotonic())
+            outcome = device.finish()
+        except DeviceError as error:
+            device.stop()
+            return LinkLost(str(error))
+        self._pending = None
+        reading = Reading(
+            z=tuple(float(v) for v in outcome.z),
+            source=tuple(outcome.source),
+            error=tuple(float(v) for v in outcome.error),
+            end=outcome.end,
+            realised=readback.settings,
+            how=dict(readback.how),
+            robot_s=float(progress.elapsed_s),
+            wall_s=0.0,
+        )
+        return self._timed(reading)
+
+    def _take_aside(self, event: Event) -> None:
+        """An event during a run that does not end it (a change of mind, of lead) keeps the run pending."""
+        pending = self._pending
+        self._take(event)
+        self._pending = pending
+
+    def _wait_for_robot(self, session: Session) -> Event | None:
+        """Reconnect with back-off; nothing is armed by it. Time that passes is an event, for the time-out."""
+        now = time.monotonic()
+        if session.phase == "paused" and now >= self._next_try:
+            self._next_try = now + _RETRY_S[min(self._tries, len(_RETRY_S) - 1)]
+            self._tries += 1
+            try:
+                self.run.device.open()
+                self._connected = True
+                return LinkBack()
+            except DeviceError as error:
+                self.run.tell("retry", {"reason": str(error)})
+        begun = time.monotonic()
+        with contextlib.suppress(queue.Empty):
+            return self._timed(self.events.get(timeout=_TICK_S))
+        return Tick(time.monotonic() - begun)
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep in pieces, so that whatever is posted is seen soon."""
+        until = time.monotonic() + seconds
+        while self.events.empty() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.02))

@@ -1,0 +1,456 @@
+"""A scenario: what is frozen before anybody is asked anything. Parsed from TOML, strictly, into plain values.
+
+Terms are those of docs/definitions.md. A mistake in the file is a UserError of one line that names file, key, remedy.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import tomllib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from calib.errors import UserError
+from calib.fields import Fields
+from devices.home.types import OUTCOMES, PATTERNS, UNITS, Context, FloorPlan, Settings
+
+CHANNELS = ("mode_choice", "accept_override", "comparison")
+ROLES = ("tool", "advisor")
+_SETTING_KEYS = ("fan", "brush", "speed", "passes", "pattern", "edge")
+_PROBABILITY_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One outcome dimension: phi = (z - lo)/(hi - lo) clipped, turned so that 1 is better."""
+
+    name: str
+    unit: str
+    less_is_better: bool
+    lo: float
+    hi: float
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A hard limit on the mean outcome, in the contexts named."""
+
+    attribute: str
+    at_most: float
+    at_least: float
+    contexts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A named setting on the menu, what a person reads about it, and what that makes them expect (raw units)."""
+
+    name: str
+    label: str
+    description: str
+    settings: Settings
+    expectation: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Population:
+    """The distribution of people, which is also the engine's prior.
+
+    Weights are Dirichlet. Rationalities and the about-equal threshold are log-normal (median, sd of the log), lapse is
+    logit-normal (median, sd of the logit), reliance and inertia are normal (mean, sd) in units of log odds.
+    """
+
+    concentration: tuple[float, ...]
+    rationality: tuple[tuple[float, float], ...]  # one pair a channel, in the order of CHANNELS
+    lapse: tuple[float, float]
+    reliance: tuple[float, float]
+    inertia: tuple[float, float]
+    about_equal: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """P("good enough" | A) = gamma + (1 - gamma - lapse) F(slope (A - a50)): how simulated people answer."""
+
+    gamma: float
+    lapse: float
+    slope: float
+    a50: float
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The order of a session."""
+
+    max_rounds: int
+    questions_per_round: int  # 0 or 1 comparison after each run
+    good_enough_from: int
+    good_enough_every: int
+    ready: bool  # an operator says `ready` before each run
+    run_every: int  # 1: a run in every round; 3: in rounds 1, 4, 7, ...; the others show the outcome card
+    reconnect_s: float  # a lost robot is waited for this long
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything that is frozen. `context_p` is p(x); `settings` is S_ref first, then the rest of the dense set."""
+
+    file: str
+    text: str  # the TOML itself, which travels with every run
+    name: str
+    version: str
+    title: str
+    eps: float
+    horizon: int
+    delta: float
+    protocol: Protocol
+    attributes: tuple[Attribute, ...]
+    limits: tuple[Limit, ...]
+    contexts: tuple[Context, ...]
+    context_p: tuple[float, ...]
+    modes: tuple[Mode, ...]
+    default: Settings
+    settings: tuple[Settings, ...]
+    num_reference: int
+    replicates: int
+    map_source: str
+    learning_rate: float
+    salience: tuple[float, ...]
+    population: Population
+    acceptance: Acceptance
+    effort_s: dict[str, float]
+    num_cards: int
+    num_particles: int
+
+    @property
+    def hash(self) -> str:
+        """sha256 of everything that the file says, its own path apart."""
+        return digest(asdict(replace(self, file="", text="")))
+
+
+def digest(value: Any) -> str:
+    """sha256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_scenario(name: str) -> Scenario:
+    """The scenario of a file, or of a bare name among those that come with the lab."""
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        path = Path(__file__).resolve().parent.parent / "scenarios" / f"{name}.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        shipped = sorted(p.stem for p in (Path(__file__).resolve().parent.parent / "scenarios").glob("*.toml"))
+        raise UserError(f"{name}: no such scenario; give a TOML file or one of {', '.join(shipped)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{name}: cannot be read ({error}); give a readable TOML file") from None
+    return load_scenario_text(text, str(path))
+
+
+def load_scenario_text(text: str, file: str) -> Scenario:
+    """A Scenario from TOML; `file` names it in messages."""
+    try:
+        top = Fields(tomllib.loads(text), file)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file}: is not TOML: {error}; mend that line") from None
+    head = top.table("scenario")
+    name, version, title = head.text("name"), head.text("version"), head.text("title")
+    head.end()
+    thresholds = top.table("thresholds")
+    eps, delta = thresholds.number("eps", 0.001, 0.5), thresholds.number("delta", 0.001, 0.5)
+    horizon = thresholds.integer("horizon", 0, 100)
+    thresholds.end()
+    protocol = _protocol(top.table("protocol"))
+    attributes = _attributes(top.table("attributes"))
+    names = tuple(a.name for a in attributes)
+    sound = _sound(top.table("sound"))
+    plans = _floor_plans(top.table("floor_plans"))
+    contexts, context_p = _contexts(top, plans, sound)
+    limits = tuple(_limit(t, names, tuple(c.name for c in contexts)) for t in top.tables("limits"))
+    modes = _modes(top, attributes)
+    default = _default(top.table("default"), modes)
+    reference, dense = _grid(top.table("reference_set")), _grid(top.table("dense_set"))
+    settings, num_reference = _settings(reference, dense, modes, default)
+    outcome_map = top.table("outcome_map")
+    map_source = outcome_map.text("source", ("plant",))
+    replicates = outcome_map.integer("replicates", 2, 64)
+    outcome_map.end()
+    mental_model = top.table("mental_model")
+    learning_rate = mental_model.number("learning_rate", 0, 1)
+    salience_table = mental_model.table("salience")
+    salience = tuple(salience_table.number(n, 0, 1) for n in names)
+    salience_table.end()
+    mental_model.end()
+    population = _population(top.table("population"), names)
+    acceptance = _acceptance(top.table("acceptance"))
+    effort = top.table("effort")
+    effort_s = {k: effort.number(k, 0, 120) for k in ("choose", "decide", "compare", "good_enough", "ready")}
+    effort.end()
+    questions = top.table("questions")
+    num_cards = questions.integer("num_cards", 2, 24)
+    questions.end()
+    engine = top.table("engine")
+    num_particles = engine.integer("particles", 64, 16384)
+    engine.end()
+    top.end()
+    return Scenario(
+        file=file,
+        text=text,
+        name=name,
+        version=version,
+        title=title,
+        eps=eps,
+        horizon=horizon,
+        delta=delta,
+        protocol=protocol,
+        attributes=attributes,
+        limits=limits,
+        contexts=contexts,
+        context_p=context_p,
+        modes=modes,
+        default=default,
+        settings=settings,
+        num_reference=num_reference,
+        replicates=replicates,
+        map_source=map_source,
+        learning_rate=learning_rate,
+        salience=salience,
+        population=population,
+        acceptance=acceptance,
+        effort_s=effort_s,
+        num_cards=num_cards,
+        num_particles=num_particles,
+    )
+
+
+def _protocol(table: Fields) -> Protocol:
+    protocol = Protocol(
+        max_rounds=table.integer("max_rounds", 1, 200),
+        questions_per_round=table.integer("questions_per_round", 0, 1),
+        good_enough_from=table.integer("good_enough_from", 2, 200),
+        good_enough_every=table.integer("good_enough_every", 2, 200),
+        ready=table.flag("ready"),
+        run_every=table.integer("run_every", 1, 100),
+        reconnect_s=table.number("reconnect_s", 0, 3600),
+    )
+    table.end()
+    return protocol
+
+
+def _attributes(table: Fields) -> tuple[Attribute, ...]:
+    attributes = []
+    for name in table.rest():
+        if name not in OUTCOMES:
+            raise table.wrong(name, f"is not an outcome that a robot reports; use some of {', '.join(OUTCOMES)}")
+        own = table.table(name)
+        unit = own.text("unit")
+        if unit != UNITS[name]:
+            raise own.wrong("unit", f'is "{unit}"; {name} is reported in "{UNITS[name]}"')
+        less = own.text("direction", ("less", "more")) == "less"
+        lo, hi = own.number("lo"), own.number("hi")
+        if not lo < hi:
+            raise own.wrong("hi", f"is {hi:g}; it must be above lo = {lo:g}")
+        own.end()
+        attributes.append(Attribute(name, unit, less, lo, hi))
+    if len(attributes) < 2:
+        raise table.wrong("", "has fewer than two attributes; alignment needs something to trade off")
+    return tuple(attributes)
+
+
+def _limit(table: Fields, attributes: tuple[str, ...], contexts: tuple[str, ...]) -> Limit:
+    attribute = table.text("attribute", attributes)
+    bounds = {"at_most": math.inf, "at_least": -math.inf}
+    given = [k for k in bounds if k in table.rest()]
+    if not given:
+        raise table.wrong("at_most", "is missing; give at_most or at_least")
+    for key in given:
+        bounds[key] = table.number(key)
+    where = tuple(contexts) if "contexts" not in table.rest() else tuple(table.items("contexts"))
+    for context in where:
+        if context not in contexts:
+            raise table.wrong("contexts", f"names {context!r}; write some of {', '.join(contexts)}")
+    table.end()
+    return Limit(attribute, bounds["at_most"], bounds["at_least"], where)
+
+
+def _sound(table: Fields) -> tuple[tuple[int, float], ...]:
+    pairs = table.items("fan_dba")
+    table.end()
+    good = all(isinstance(p, list) and len(p) == 2 and all(isinstance(v, int | float) for v in p) for p in pairs)
+    if not good or [p[0] for p in pairs] != sorted({p[0] for p in pairs}):
+        raise table.wrong(
+            "fan_dba", "is not a list of [fan percent, dB(A)] with fan ascending; write [[0, 45], [100, 66]]"
+        )
+    return tuple((int(fan), float(level)) for fan, level in pairs)
+
+
+def _floor_plans(table: Fields) -> dict[str, FloorPlan]:
+    plans = {}
+    for name in table.rest():
+        own = table.table(name)
+        cell_m = own.number("cell_m", 0.01, 1)
+        rows = tuple(own.text("drawing").strip("\n").split("\n"))
+        width = max(len(row) for row in rows)
+        rooms_table = own.table("rooms")
+        rooms = {letter: rooms_table.text(letter) for letter in rooms_table.rest()}
+        start = own.items("start_m")
+        start_deg = own.number("start_deg", -360, 360)
+        own.end()
+        if len(start) != 2 or not all(isinstance(v, int | float) for v in start):
+            raise own.wrong("start_m", "is not [x, y] in metres")
+        plan = FloorPlan(
+            name=name,
+            cell_m=cell_m,
+            rows=tuple(row.ljust(width) for row in rows),
+            rooms=rooms,
+            start_m=(float(start[0]), float(start[1])),
+            start_rad=math.radians(start_deg),
+        )
+        unknown = sorted({c for row in plan.rows for c in row if c not in "#%!@ " and c.lower() not in rooms})
+        if unknown:
+            raise own.wrong("drawing", f"uses {unknown[0]!r}, which is no room letter; add it to rooms or redraw")
+        plans[name] = plan
+    if not plans:
+        raise table.wrong("", "is empty; draw at least one floor plan")
+    return plans
+
+
+def _contexts(
+    top: Fields, plans: dict[str, FloorPlan], sound: tuple[tuple[int, float], ...]
+) -> tuple[tuple[Context, ...], tuple[float, ...]]:
+    contexts, probabilities = [], []
+    for table in top.tables("contexts"):
+        plan = plans[table.text("floor_plan", tuple(plans))]
+        occupied = table.take("occupied")
+        known = tuple(plan.rooms.values())
+        if not isinstance(occupied, list) or any(room not in known for room in occupied):
+            raise table.wrong("occupied", f"must list rooms of the plan: some of {', '.join(known)}, or []")
+        probabilities.append(table.number("p", 0, 1))
+        contexts.append(
+            Context(
+                name=table.text("name"),
+                plan=plan,
+                dirt_g_m2=table.number("dirt_g_m2", 0, 1000),
+                carpet_dirt_factor=table.number("carpet_dirt_factor", 0.1, 10),
+                hour=table.integer("hour", 0, 23),
+                occupied=tuple(occupied),
+                battery=table.number("battery", 0, 1),
+                sound_dba=sound,
+                run_limit_s=table.number("run_limit_s", 1, 14400),
+                battery_floor=table.number("battery_floor", 0, 1),
+            )
+        )
+        table.end()
+    if abs(sum(probabilities) - 1) > _PROBABILITY_SLACK:
+        raise top.wrong("contexts", f"have p that sum to {sum(probabilities):g}; make them sum to 1")
+    _distinct(top, "contexts", [c.name for c in contexts])
+    return tuple(contexts), tuple(probabilities)
+
+
+def _distinct(top: Fields, key: str, names: list[str]) -> None:
+    twice = [n for n in names if names.count(n) > 1]
+    if twice:
+        raise top.wrong(key, f'has "{twice[0]}" twice; give every entry a name of its own')
+
+
+def _setting(table: Fields) -> Settings:
+    settings = Settings(
+        fan=table.integer("fan", 0, 100),
+        brush=table.integer("brush", 0, 100),
+        speed=table.integer("speed", 50, 500),
+        passes=table.integer("passes", 1, 9),
+        pattern=table.text("pattern", PATTERNS),  # type: ignore[arg-type]
+        edge=table.flag("edge"),
+    )
+    table.end()
+    return settings
+
+
+def _modes(top: Fields, attributes: tuple[Attribute, ...]) -> tuple[Mode, ...]:
+    modes = []
+    for table in top.tables("modes"):
+        expected = table.table("expectation")
+        expectation = {a.name: expected.number(a.name) for a in attributes}
+        expected.end()
+        modes.append(
+            Mode(
+                name=table.text("name"),
+                label=table.text("label"),
+                description=table.text("description"),
+                settings=_setting(table.table("settings")),
+                expectation=expectation,
+            )
+        )
+        table.end()
+    if len(modes) < 2:
+        raise top.wrong("modes", "has one mode only; a menu needs at least two")
+    _distinct(top, "modes", [m.name for m in modes])
+    return tuple(modes)
+
+
+def _default(table: Fields, modes: tuple[Mode, ...]) -> Settings:
+    name = table.text("mode", tuple(m.name for m in modes))
+    table.end()
+    return next(m.settings for m in modes if m.name == name)
+
+
+def _grid(table: Fields) -> list[Settings]:
+    levels = [table.items(key) for key in _SETTING_KEYS]
+    table.end()
+    settings = []
+    for values in itertools.product(*levels):
+        one = Fields(dict(zip(_SETTING_KEYS, values, strict=True)), table.file, table.path)
+        settings.append(_setting(one))
+    return settings
+
+
+def _settings(
+    reference: list[Settings], dense: list[Settings], modes: tuple[Mode, ...], default: Settings
+) -> tuple[tuple[Settings, ...], int]:
+    ordered = dict.fromkeys([m.settings for m in modes] + [default] + reference)
+    num_reference = len(ordered)
+    return tuple(ordered | dict.fromkeys(dense)), num_reference
+
+
+def _pair(table: Fields, key: str, first: str, second: str, low: float) -> tuple[float, float]:
+    own = table.table(key)
+    pair = own.number(first, low), own.number(second, 1e-3, 10)
+    own.end()
+    return pair
+
+
+def _population(table: Fields, names: tuple[str, ...]) -> Population:
+    weights = table.table("concentration")
+    concentration = tuple(weights.number(n, 0.05, 1000) for n in names)
+    weights.end()
+    rationality = table.table("rationality")
+    rationalities = tuple(_pair(rationality, c, "median", "sd_log", 1e-6) for c in CHANNELS)
+    rationality.end()
+    lapse = _pair(table, "lapse", "median", "sd_logit", 1e-6)
+    if lapse[0] >= 1:
+        raise table.wrong("lapse", f"has the median {lapse[0]:g}; a lapse is a probability below 1")
+    population = Population(
+        concentration=concentration,
+        rationality=rationalities,
+        lapse=lapse,
+        reliance=_pair(table, "reliance", "mean", "sd", -100),
+        inertia=_pair(table, "inertia", "mean", "sd", -100),
+        about_equal=_pair(table, "about_equal", "median", "sd_log", 1e-6),
+    )
+    table.end()
+    return population
+
+
+def _acceptance(table: Fields) -> Acceptance:
+    acceptance = Acceptance(
+        gamma=table.number("gamma", 0, 0.5),
+        lapse=table.number("lapse", 0, 0.5),
+        slope=table.number("slope", 0.1, 1000),
+        a50=table.number("a50", 0, 1),
+    )
+    table.end()
+    return acceptance

@@ -1,0 +1,180 @@
+"""A setup: a scenario with its outcome map, a role, a policy and a seed, as the arrays that the session computes on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.errors import UserError
+from calib.outcomes import OutcomeMap, outcome_map, scale
+from calib.policies import load_policy
+from calib.prior import Prior, prior_of
+from calib.scenario import ROLES, Scenario, digest
+from devices.home.types import OUTCOMES, Settings
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+STOP_RULES = ("max_rounds", "accepted", "declared")
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """S settings (S_ref first), X contexts, M modes, J attributes, Q outcome cards, R pairs of cards."""
+
+    scenario: Scenario
+    role: str
+    policy: str
+    stop_rule: str
+    max_rounds: int
+    seed: int
+    num_particles: int
+    map: OutcomeMap
+    prior: Prior
+    phi: Floats  # (S, X, J) scaled outcomes, averaged over replicates
+    feasible: NDArray[np.bool_]  # (S, X) keeps every hard limit
+    context_p: Floats  # (X,)
+    mode_setting: Ints  # (M,) setting number of each mode
+    setting_mode: Ints  # (S,) mode number, -1 where the setting is no mode
+    default: int
+    expectation: Floats  # (M, J) what the descriptions make a person expect
+    learning: Floats  # (J,) learning rate times salience
+    card_setting: Ints  # (Q,)
+    card_context: Ints  # (Q,)
+    card_z: Floats  # (Q, 6) as shown
+    cards: Floats  # (Q, J)
+    pairs: Ints  # (R, 2) card numbers
+
+    @property
+    def num_reference(self) -> int:
+        """|S_ref|."""
+        return self.scenario.num_reference
+
+    @property
+    def num_contexts(self) -> int:
+        """X."""
+        return len(self.scenario.contexts)
+
+    @property
+    def num_modes(self) -> int:
+        """M."""
+        return len(self.scenario.modes)
+
+    @property
+    def num_attributes(self) -> int:
+        """J."""
+        return len(self.scenario.attributes)
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        """All settings by number."""
+        return self.scenario.settings
+
+    @property
+    def reference_hash(self) -> str:
+        """sha256 of S_ref."""
+        return digest([vars(s) for s in self.settings[: self.num_reference]])
+
+    def record(self) -> dict[str, Any]:
+        """What every record of a run says about its setup."""
+        return {
+            "scenario": self.scenario.name,
+            "scenario_version": self.scenario.version,
+            "scenario_hash": self.scenario.hash,
+            "map_source": self.map.source,
+            "map_sha256": self.map.sha256,
+            "reference_hash": self.reference_hash,
+            "role": self.role,
+            "policy": self.policy,
+            "stop_rule": self.stop_rule,
+            "max_rounds": self.max_rounds,
+            "seed": self.seed,
+            "engine": {"name": "live", "tier": "intent", "particles": self.num_particles},
+            "eps": self.scenario.eps,
+            "horizon": self.scenario.horizon,
+            "delta": self.scenario.delta,
+        }
+
+
+def make_setup(
+    scenario: Scenario,
+    *,
+    role: str = "advisor",
+    policy: str = "information_gain",
+    stop_rule: str = "max_rounds",
+    max_rounds: int | None = None,
+    seed: int = 0,
+    num_particles: int | None = None,
+    table: OutcomeMap | None = None,
+) -> Setup:
+    """A Setup. UserError for an unknown role, policy or stopping rule and for limits that leave a context without a mode."""
+    if role not in ROLES:
+        raise UserError(f'--role: "{role}" is not a role; choose {" or ".join(ROLES)}')
+    if stop_rule not in STOP_RULES:
+        raise UserError(f'--until: "{stop_rule}" is no stopping rule; choose {", ".join(STOP_RULES)}')
+    if seed < 0:
+        raise UserError(f"--seed: {seed} is negative; give 0 or more")
+    load_policy(policy)
+    if max_rounds is not None and max_rounds < 1:
+        raise UserError(f"--rounds: {max_rounds} is too few; give 1 or more")
+    table = table or outcome_map(scenario)
+    columns = [OUTCOMES.index(a.name) for a in scenario.attributes]
+    mean = table.z.mean(axis=2)
+    feasible = np.ones(mean.shape[:2], bool)
+    for limit in scenario.limits:
+        column = OUTCOMES.index(limit.attribute)
+        for x, context in enumerate(scenario.contexts):
+            if context.name in limit.contexts:
+                value = mean[:, x, column]
+                feasible[:, x] &= (value <= limit.at_most) & (value >= limit.at_least)
+    number = {s: i for i, s in enumerate(scenario.settings)}
+    mode_setting = np.array([number[m.settings] for m in scenario.modes])
+    for x, context in enumerate(scenario.contexts):
+        if not feasible[mode_setting, x].any():
+            raise UserError(
+                f"{scenario.file}: limits: no mode keeps them in context {context.name}; loosen a limit or add a mode"
+            )
+    setting_mode = np.full(len(scenario.settings), -1)
+    setting_mode[mode_setting[::-1]] = np.arange(len(scenario.modes))[::-1]
+    raw = np.zeros((len(scenario.modes), len(OUTCOMES)))
+    raw[:, columns] = [[m.expectation[a.name] for a in scenario.attributes] for m in scenario.modes]
+    phi = scale(scenario, table.z).mean(axis=2)
+    card_setting, card_context = _spread(phi[: scenario.num_reference], feasible, scenario.num_cards)
+    card_z = np.round(mean[card_setting, card_context], 1)
+    pairs = np.array([(a, b) for a in range(scenario.num_cards) for b in range(a + 1, scenario.num_cards)])
+    return Setup(
+        scenario=scenario,
+        role=role,
+        policy=policy,
+        stop_rule=stop_rule,
+        max_rounds=max_rounds or scenario.protocol.max_rounds,
+        seed=seed,
+        num_particles=num_particles or scenario.num_particles,
+        map=table,
+        prior=prior_of(scenario.population),
+        phi=phi,
+        feasible=feasible,
+        context_p=np.array(scenario.context_p),
+        mode_setting=mode_setting,
+        setting_mode=setting_mode,
+        default=number[scenario.default],
+        expectation=scale(scenario, raw),
+        learning=scenario.learning_rate * np.array(scenario.salience),
+        card_setting=card_setting,
+        card_context=card_context,
+        card_z=card_z,
+        cards=scale(scenario, card_z),
+        pairs=pairs,
+    )
+
+
+def _spread(phi: Floats, feasible: NDArray[np.bool_], num: int) -> tuple[Ints, Ints]:
+    """Settings and contexts of `num` outcomes spread as far as they go: each next one is farthest from those taken."""
+    settings, contexts = np.nonzero(feasible[: phi.shape[0]])
+    points = phi[settings, contexts]
+    taken = [int(np.argmax(np.sum((points - points.mean(axis=0)) ** 2, axis=1)))]
+    distance = np.full(len(points), np.inf)
+    while len(taken) < num:
+        distance = np.minimum(distance, np.sum((points - points[taken[-1]]) ** 2, axis=1))
+        taken.append(int(np.argmax(distance)))
+    return settings[taken], contexts[taken]

@@ -1,0 +1,175 @@
+"""What `calib run` and `calib resume` share: the parts of a session, its signals, its end."""
+
+import contextlib
+import json
+import secrets
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from calib.errors import UserError
+from calib.journal import Journal
+from calib.provenance import code_sha256, platform_fingerprint
+from calib.registry import RunnerEntry, register, unregister
+from calib.runner import Run, Runner
+from calib.session import Session
+from calib.setup import Setup
+from calib.summary import summarise
+from cli import _terminal
+from devices.catalog import make_device
+from devices.device import Device
+from experiments.live_person import SimulatedPerson, make_person, truth_document
+from experiments.people import load_person
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a session needs, found and checked before anything moves."""
+
+    run: str
+    setup: Setup
+    device: Device
+    journal: Journal
+    journal_url: str
+    person: SimulatedPerson | None
+    number: int
+    facts: dict[str, Any]
+    resumed: Session | None
+    audit: bool
+    json: bool
+
+
+def device_of(spec: str) -> Device:
+    """The device of a SPEC; UserError where there is none."""
+    try:
+        return make_device(spec)
+    except ValueError as error:
+        raise UserError(f"--device: {error}") from None
+
+
+def person_of(setup: Setup, spec: str, number: int) -> SimulatedPerson:
+    """The simulated person of a SPEC."""
+    if number < 0:
+        raise UserError(f"--person-number: {number} is negative; give 0 or more")
+    model, parameters = load_person(spec)
+    return make_person(setup, model, parameters, number)
+
+
+def kind_of(kind: str | None, human: bool, participant: str | None) -> str:
+    """What the record says of the person; a human's data need consent, a simulation is never called human."""
+    kind = kind or ("human" if human and participant else "pilot" if human else "simulated")
+    if (kind == "simulated") == human:
+        raise UserError(f"--kind: {kind} does not fit --person; human and pilot go with --person human")
+    if kind == "human" and not participant:
+        raise UserError(
+            "--kind human needs --participant PSEUDONYM, enrolled by `calib participant enrol ID --consent V`"
+        )
+    return kind
+
+
+def consent(journal: Journal, kind: str, participant: str | None) -> dict[str, str]:
+    """Pseudonym and consent version for the start document; UserError where they are not on record."""
+    from calib.participants import list_participants
+
+    if participant is None:
+        return {}
+    known = {p.pseudonym: p for p in list_participants(journal)}
+    if participant not in known:
+        raise UserError(
+            f"--participant: {participant} is not enrolled; `calib participant enrol {participant} --consent V`"
+        )
+    return {"participant": participant, "consent_version": known[participant].consent_version}
+
+
+def provenance(setup: Setup) -> dict[str, str]:
+    """Code, platform and the scenario's own text."""
+    return {
+        "code_sha256": code_sha256(),
+        "platform": platform_fingerprint(),
+        "scenario_text": setup.scenario.text,
+    }
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time and tells nothing of a person."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def conduct(plan: Plan) -> int:
+    """Run the session to its end, write the truth of a simulation, audit, and show the summary. The exit code."""
+    screen = _terminal.Screen(plan.setup, quiet=plan.json)
+    runner = Runner(
+        Run(
+            run=plan.run,
+            setup=plan.setup,
+            device=plan.device,
+            journal=plan.journal,
+            person=plan.person,
+            operator="human" if plan.person is None or plan.device.rung == "hardware" else "automatic",
+            pace=plan.facts["pace"],
+            facts=plan.facts,
+            tell=screen.tell,
+        )
+    )
+    pressed = _signals(runner)
+    register(
+        RunnerEntry(
+            plan.run, _pid(), runner.server.port, runner.server.token, plan.facts["device_spec"], plan.journal_url
+        )
+    )
+    screen.opening(plan.run, plan.facts)
+    if plan.person is None or plan.device.rung == "hardware":
+        _terminal.listen(runner, screen)
+    try:
+        session = runner.go(plan.resumed, plan.number)
+    finally:
+        unregister(plan.run)
+        screen.close()
+    if plan.person is not None:
+        documents = {t: [e.body for e in plan.journal.entries(plan.run, [t]) if e.body] for t in ("start", "round")}
+        body = truth_document(plan.person, session, documents["start"][0], documents["round"])
+        plan.journal.append(plan.run, "truth", body)
+    if plan.audit and session.stop_reason != "stopped" and session.state.evidence.num_answers[0] > 0:
+        screen.note("auditing with PyMC (a process of its own; about half a minute) ...")
+        _audit(plan)
+    summary = summarise(plan.journal.entries(plan.run), plan.journal_url)
+    if plan.json:
+        print(json.dumps(summary))
+    else:
+        screen.summary(summary)
+    if pressed:
+        return 130
+    return 3 if session.stop_reason == "device_failure" else 0
+
+
+def _audit(plan: Plan) -> None:
+    command = [sys.executable, "-m", "calib.audit", plan.journal_url, plan.run]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        print(f"calib run: the audit failed ({lines[-1]}); the run itself is complete", file=sys.stderr)
+
+
+def _signals(runner: Runner) -> list[int]:
+    """Ctrl-C and kill stop the robot, then the session; the second Ctrl-C gives up waiting for a tidy end."""
+    pressed: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        pressed.append(number)
+        runner.stop(signal.Signals(number).name)
+        if len(pressed) > 1:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(ValueError):
+            signal.signal(number, handle)
+    return pressed
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()

@@ -1,0 +1,262 @@
+"""What a person at a terminal sees and types."""
+
+import sys
+import threading
+from typing import Any
+
+from calib.events import Answer, Arm, Quit, Ready
+from calib.runner import Runner
+from calib.setup import Setup
+
+_EQUAL = ("=", "e", "equal", "3")
+
+
+class Screen:
+    """Prints a session as it goes: to standard output, or to standard error where standard output is for JSON."""
+
+    def __init__(self, setup: Setup, quiet: bool) -> None:
+        self.setup = setup
+        self.quiet = quiet
+        self.out = sys.stderr if quiet else sys.stdout
+        self.live = self.out.isatty()
+        self._bar = False
+
+    def line(self, text: str = "") -> None:
+        """One line."""
+        if self._bar:
+            print("\r\x1b[K", end="", file=self.out)
+            self._bar = False
+        print(text, file=self.out, flush=True)
+
+    def note(self, text: str) -> None:
+        """A line that is no result."""
+        if not self.quiet:
+            self.line(text)
+
+    def opening(self, run: str, facts: dict[str, Any]) -> None:
+        """The head of the table of rounds."""
+        if self.quiet:
+            return
+        setup = self.setup
+        self.line(f"{setup.scenario.title}")
+        self.line(
+            f"run {run}: {facts['device_spec']} ({facts['rung']}), person {facts['person_model']} ({facts['kind']}), "
+            f"role {setup.role}, policy {setup.policy}, seed {setup.seed}"
+        )
+        self.line()
+        self.line(f"{'':>5} {'context':<9} {'offered':<27} {'chosen':<12} {'done':<27} {'degree of alignment'}")
+
+    def tell(self, what: str, body: dict[str, Any]) -> None:
+        """What the runner reports."""
+        if what == "progress":
+            self._progress(body)
+        elif what == "lost":
+            self.line(f"      the robot is lost: {body['reason']}")
+            self.line(f"      paused; nothing moves; trying again for {body['waits_s']:g} s, then the run ends")
+        elif what == "retry" and not self.quiet:
+            self.line(f"      still lost: {body['reason']}")
+        elif self.quiet:
+            return
+        elif what == "round":
+            self._round(body)
+        elif what == "stop":
+            self.line(f"      end: {body['reason']}")
+
+    def _progress(self, body: dict[str, Any]) -> None:
+        if not self.live:
+            return
+        done = int(20 * body["fraction"])
+        bar = "#" * done + "." * (20 - done)
+        print(f"\r      cleaning [{bar}] {body['elapsed_s'] / 60:5.1f} min", end="", file=self.out, flush=True)
+        self._bar = True
+
+    def _round(self, body: dict[str, Any]) -> None:
+        offered = "the menu" if body["proposal"] is None else self.setting(body["proposal"])
+        chosen = "accepted" if body["accepted"] else self.setup.scenario.modes[body["option"]].name
+        realised = body["realised"]
+        done = "outcome card" if realised is None else brief(realised)
+        self.line(
+            f"{body['round']:>5} {body['context']:<9} {offered:<27} {chosen:<12} {done:<27} {gauge(body['degree'])}"
+        )
+
+    def setting(self, number: int) -> str:
+        """A setting in a few words: its mode where it is one."""
+        mode = self.setup.setting_mode[number]
+        return self.setup.scenario.modes[mode].name if mode >= 0 else brief(vars(self.setup.settings[number]))
+
+    def close(self) -> None:
+        """Leave a clean line."""
+        if self._bar:
+            print("\r\x1b[K", end="", file=self.out, flush=True)
+            self._bar = False
+
+    def summary(self, s: dict[str, Any]) -> None:
+        """The end of a session."""
+        say = self.line
+        eps = self.setup.scenario.eps
+        say()
+        say(f"stopped after {s['rounds']} rounds: {s['stop_reason']}")
+        say(f"degree of alignment  {gauge(s['degree'])}   P(A >= {1 - eps:g}) = {s['degree']['p_aligned']:.2f}")
+        if s["true_degree"] is not None:
+            say(f"  true degree        {s['true_degree']:.3f}  (known in simulation only)")
+        say(f"  before any answer  {gauge(s['prior_only'])}")
+        if s["lift"]:
+            say(
+                f"  lift over default  {s['lift']['estimate']:+.2f} [{s['lift']['low']:+.2f}, {s['lift']['high']:+.2f}]"
+            )
+        say("time to alignment")
+        for name in ("true", "declared", "accepted", "verified"):
+            say(f"  {name:<18} {when(s['time'][name])}")
+        if s.get("gaps_round"):
+            say(f"gaps of round {s['gaps_round']} ({s['gaps_known']}), in utility 0..1")
+            for name, gap in s["gaps"].items():
+                say(f"  {name:<18} {interval(gap)}")
+        say("what would make up for what is missing, one attribute at a time")
+        for r in s["regret"]:
+            if r["median"] is None:
+                say(f"  {r['attribute']:<18} hardly counts for this person")
+            else:
+                more = "" if r["attainable"] >= 0.5 else "more than "
+                say(f"  {r['attribute']:<18} {more}{r['median']:+.3g} {r['unit']} [{r['low']:+.3g}, {r['high']:+.3g}]")
+        self._audit(s)
+        say(f"journal {s['journal']}, run {s['run']}  (calib replay {s['run']})")
+
+    def _audit(self, s: dict[str, Any]) -> None:
+        audit = s["audit"]
+        if audit is None:
+            return
+        say = self.line
+        verdict = "trustworthy" if audit["trustworthy"] else "NOT trustworthy: read its diagnostics"
+        checks, size = audit["diagnostics"], f"{audit['chains']} x {audit['draws']} draws"
+        say(
+            f"audit by {audit['engine']}, {size}, {audit['seconds']:.0f} s: {verdict} "
+            f"(R-hat {checks['r_hat']:.3f}, ESS {checks['ess_bulk']:.0f}, {checks['divergences']} divergences)"
+        )
+        say(f"  {'weight':<18} {'live engine':>16} {'PyMC':>16} {'apart (sd)':>11}")
+        for a in self.setup.scenario.attributes:
+            live, pymc = audit["live"][a.name], audit["parameters"][a.name]
+            say(
+                f"  {a.name:<18} {live['mean']:>7.3f} ± {live['sd']:.3f} {pymc['mean']:>8.3f} ± {pymc['sd']:.3f}"
+                f" {audit['apart_sd'][a.name]:>+11.2f}"
+            )
+        say(f"  degree by PyMC     {gauge(audit['degree'])}")
+
+
+def gauge(degree: dict[str, float]) -> str:
+    """A degree with its 90% interval, as figures and as a bar."""
+    low, mean, high = (min(max(degree[k], 0.0), 1.0) for k in ("low", "mean", "high"))
+    cells = ["-" if low * 20 <= i + 0.5 <= high * 20 else " " for i in range(20)]
+    cells[min(int(mean * 20), 19)] = "o"
+    return f"{degree['mean']:.3f} [{degree['low']:.2f}, {degree['high']:.2f}] |{''.join(cells)}|"
+
+
+def brief(s: dict[str, Any]) -> str:
+    """Settings in one short line."""
+    edge = "+e" if s["edge"] else ""
+    return f"{s['pattern']}{edge} x{s['passes']} f{s['fan']} b{s['brush']} {s['speed']} mm/s"
+
+
+def interval(gap: dict[str, float] | None) -> str:
+    """An estimate with its interval, or why there is none."""
+    if gap is None:
+        return "no evidence"
+    if gap["low"] == gap["high"]:
+        return f"{gap['estimate']:+.3f}"
+    return f"{gap['estimate']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+
+
+def when(time: dict[str, Any] | None) -> str:
+    """A time to alignment in its five clocks."""
+    if time is None:
+        return "not measured in this session"
+    clocks = (
+        f"{time['attention_s']:.0f} s attention, {time['robot_s'] / 60:.0f} min robot, "
+        f"{time['wall_s'] / 60:.0f} min in all, effort {time['effort']:.0f}"
+    )
+    if time["event"] == 1:
+        return f"round {time['rounds']}  ({clocks})"
+    reason = {0: "not within", 2: "gave up at", 3: "robot failed at"}[time["event"]]
+    return f"{reason} round {time['rounds']}  ({clocks})"
+
+
+def listen(runner: Runner, screen: Screen) -> None:
+    """Ask at the terminal and post what is typed, from a thread of its own."""
+    original = runner.run.tell
+
+    def tell(what: str, body: dict[str, Any]) -> None:
+        original(what, body)
+        if what == "ask":
+            _ask(screen, body)
+
+    object.__setattr__(runner.run, "tell", tell)
+    threading.Thread(target=_read, args=(runner, screen), daemon=True, name="terminal").start()
+
+
+def _ask(screen: Screen, shown: dict[str, Any]) -> None:
+    say = screen.line
+    question = shown["question"]
+    say()
+    if question == "choice":
+        say(f"Round {shown['round']}, {shown['context']}. How shall the robot clean?")
+        for i, mode in enumerate(shown["modes"], 1):
+            say(f"  {i:>2}  {mode['label']}: {mode['description']}")
+        if shown["proposal"]:
+            say(f"   a  accept the proposal: {brief(shown['proposal']['settings'])}")
+            say(f"      expected: {card(shown['proposal']['card'])}")
+        say("  number or a; q to give up, stop to stop")
+    elif question == "comparison":
+        say("Which outcome would you rather have?")
+        say(f"   1  {card(shown['a'])}")
+        say(f"   2  {card(shown['b'])}")
+        say("   =  about equal")
+    elif question == "good_enough":
+        for s in shown["standing"]:
+            say(f"  {s['context']:<10} {brief(s['settings'])}: {card(s['card'])}")
+        say("Is this good enough? (y/n)")
+    elif question == "ready":
+        say("Put the robot at its start, clear the floor, then press Enter.")
+    elif question == "arm":
+        say("The robot answers again. Check that it may move, then type arm.")
+
+
+def card(rows: list[dict[str, Any]]) -> str:
+    """An outcome card in one line."""
+    return ", ".join(f"{r['attribute'].replace('_', ' ')} {r['value']:g} {r['unit']}" for r in rows)
+
+
+def _read(runner: Runner, screen: Screen) -> None:
+    for text in sys.stdin:
+        word = text.strip().lower()
+        if word == "stop":
+            runner.stop("terminal")
+            continue
+        if word in ("q", "quit"):
+            runner.post(Quit())
+            continue
+        pending = runner.pending()
+        if pending is None:
+            continue
+        attention_s = runner.attention_s()
+        if pending.question == "ready" and word == "":
+            runner.post(Ready(attention_s, 0.0))
+        elif pending.question == "arm" and word == "arm":
+            runner.post(Arm("terminal"))
+        else:
+            value = _value(pending.question, word, runner.run.setup)
+            if value is None:
+                screen.line("  not understood; look at the choices above")
+            else:
+                runner.post(Answer(pending.question, value, attention_s, 0.0))
+
+
+def _value(question: str, word: str, setup: Setup) -> int | None:
+    if question == "choice":
+        if word in ("a", "accept") and setup.role == "advisor":
+            return setup.num_modes
+        if word.isdigit() and 1 <= int(word) <= setup.num_modes:
+            return int(word) - 1
+    elif question == "comparison":
+        return 2 if word in _EQUAL else {"1": 0, "2": 1}.get(word)
+    elif question == "good_enough":
+        return {"y": 1, "yes": 1, "n": 0, "no": 0}.get(word)
+    return None

@@ -1,0 +1,94 @@
+"""Run one calibration session: a person, a robot, and the machine inferring what the person means."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `calib run`."""
+    add = parser.add_argument
+    add(
+        "scenario", nargs="?", default="apartment", metavar="SCENARIO", help="a TOML file or a shipped name (apartment)"
+    )
+    add("--device", default="simvac", metavar="SPEC", help="simvac, roomba:emulator, roomba:/dev/ttyUSB0, ... (simvac)")
+    add(
+        "--person",
+        default="rational",
+        metavar="SPEC",
+        help="human, or a person model: rational,rationality=8 (rational)",
+    )
+    add("--person-number", type=int, default=0, metavar="N", help="which simulated person of the population (0)")
+    add(
+        "--role",
+        default="advisor",
+        metavar="NAME",
+        help="tool: the person sets; advisor: the machine proposes (advisor)",
+    )
+    add("--policy", default="information_gain", metavar="NAME", help="which question to ask (information_gain)")
+    add("--rounds", type=int, default=None, metavar="N", help="at most so many rounds (the scenario's)")
+    add(
+        "--until",
+        default=None,
+        metavar="RULE",
+        help="max_rounds, accepted or declared (human: accepted, else max_rounds)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="root of every random stream (0)")
+    add("--journal", metavar="URL", default="sqlite:///./calib.db", help="default: %(default)s")
+    add("--kind", choices=("human", "pilot", "simulated"), default=None, help="what the record says of the person")
+    add("--participant", metavar="PSEUDONYM", default=None, help="who this is, enrolled with `calib participant enrol`")
+    add("--audit", choices=("auto", "on", "off"), default="auto", help="PyMC audit at the end (auto: not with --json)")
+    add(
+        "--pace",
+        choices=("virtual", "wall"),
+        default=None,
+        help="clock of a simulated world (human: wall, else virtual)",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """One session from its first question to its summary."""
+    from calib.journal import open_journal
+    from calib.scenario import load_scenario
+    from calib.setup import make_setup
+    from cli import _session
+
+    human = args.person == "human"
+    stop_rule = args.until or ("accepted" if human else "max_rounds")
+    device = _session.device_of(args.device)
+    scenario = load_scenario(args.scenario)
+    setup = make_setup(
+        scenario,
+        role=args.role,
+        policy=args.policy,
+        stop_rule=stop_rule,
+        max_rounds=args.rounds,
+        seed=args.seed,
+    )
+    kind = _session.kind_of(args.kind, human, args.participant)
+    person = None if human else _session.person_of(setup, args.person, args.person_number)
+    pace = args.pace or ("wall" if human else "virtual")
+    with open_journal(args.journal) as journal:
+        facts = {
+            "kind": kind,
+            "rung": device.rung,
+            "device": args.device.partition(":")[0],
+            "device_spec": args.device,
+            "person_model": args.person,
+            "pace": pace,
+            **_session.consent(journal, kind, args.participant),
+            **_session.provenance(setup),
+        }
+        return _session.conduct(
+            _session.Plan(
+                run=_session.new_run_id(),
+                setup=setup,
+                device=device,
+                journal=journal,
+                journal_url=args.journal,
+                person=person,
+                number=args.person_number,
+                facts=facts,
+                resumed=None,
+                audit=args.audit == "on" or (args.audit == "auto" and not args.json),
+                json=args.json,
+            )
+        )

@@ -1,0 +1,101 @@
+"""Sessions of many simulated people at once: the same batched functions as a live session, outcomes from the map.
+
+An outcome is the replicate of the map that a live run on the simulator would show, clocks are simulated, and no loop
+runs over people in Python.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib import rounds, timing
+from calib.rounds import State
+from calib.setup import Setup
+from devices.home.types import OUTCOMES
+from experiments import oracle
+from experiments.live_person import answer_noise, attention_s
+from experiments.truth import Truth, draw_truth, first_mind
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """What a batch left behind; T = max_rounds, index 0 of a round axis is before the first round."""
+
+    truth: Truth
+    state: State  # after the last round
+    true_degree: Floats  # (N, T + 1)
+    estimate: Floats  # (N, T + 1, 4): mean, low, high, P(aligned)
+    last_round: Ints  # (N,) completed rounds
+    reason: NDArray[np.str_]  # (N,)
+    times: dict[str, timing.Times]  # true, declared, accepted
+
+    @property
+    def clocks(self) -> Floats:
+        """(N, T + 1, 5) cumulative, in the order of calib.rounds.CLOCKS."""
+        return self.state.clocks
+
+
+def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, float], people: Ints) -> Sessions:
+    """Whole sessions of the people with these numbers. A person's numbers do not depend on who else is in the batch."""
+    truth, mind = draw_truth(setup, people, parameters), first_mind(setup, people)
+    state = rounds.begin_session(setup, people)
+    num = len(people)
+    true_degree = np.full((num, setup.max_rounds + 1), np.nan)
+    estimate = np.full((num, setup.max_rounds + 1, 4), np.nan)
+    last_round = np.zeros(num, np.int64)
+    reason = np.full(num, "", dtype="<U12")
+    _note(setup, truth, state, true_degree, estimate)
+    while state.active.any():
+        state = rounds.begin_round(setup, state)
+        u = answer_noise(setup, state, "choice")
+        seconds = np.full(num, attention_s(setup, "choice"))
+        state = rounds.chosen(setup, state, model.choose(setup, truth, mind, state, u), seconds, seconds)
+        z, robot_s = run_outcome(setup, state)
+        mind = model.experience(setup, truth, mind, state, z)
+        state = rounds.question(setup, rounds.outcome(setup, state, z, robot_s, robot_s))
+        if (state.pair >= 0).any():
+            u = answer_noise(setup, state, "comparison")
+            seconds = np.full(num, attention_s(setup, "comparison"))
+            state = rounds.compared(setup, state, model.compare(setup, truth, mind, state, u), seconds, seconds)
+        state = rounds.measure(setup, state)
+        if rounds.asks_good_enough(setup, state.round):
+            u = answer_noise(setup, state, "good_enough")
+            seconds = np.full(num, attention_s(setup, "good_enough"))
+            state = rounds.good_enough(state, model.good_enough(setup, truth, mind, state, u), seconds, seconds)
+        _note(setup, truth, state, true_degree, estimate)
+        last_round[state.active] = state.round
+        why = rounds.finished(setup, state)
+        reason = np.where(why != "", why, reason)
+        state = rounds.stop_people(state, why != "")
+    ended = np.full(num, timing.ADMINISTRATIVE)
+    for name, code in timing.EVENT_OF_REASON.items():
+        ended[reason == name] = code
+    scenario = setup.scenario
+    by_it = (reason == "accepted").astype(np.int64)
+    times = {
+        "true": oracle.true_time(setup, true_degree, last_round, ended),
+        "declared": timing.declared(state.p_aligned, last_round, scenario.delta, ended),
+        "accepted": timing.accepted(state.good_enough, last_round, scenario.horizon, ended, by_it),
+    }
+    return Sessions(truth, state, true_degree, estimate, last_round, reason, times)
+
+
+def run_outcome(setup: Setup, state: State) -> tuple[Floats, Floats]:
+    """(N, 6) outcome of this round and (N,) robot seconds: the replicate that a live run would show, or its card."""
+    table = setup.map.z[state.commanded, state.context]
+    if (state.round - 1) % setup.scenario.protocol.run_every:
+        return table.mean(axis=1), np.zeros(len(state.people))
+    z = table[np.arange(len(state.people)), state.replicate]
+    return z, np.round(z[:, OUTCOMES.index("duration")] * 60.0, 6)
+
+
+def _note(setup: Setup, truth: Truth, state: State, true_degree: Floats, estimate: Floats) -> None:
+    who, t = state.active, state.round
+    true_degree[who, t] = oracle.true_degree(setup, truth, state.standing)[who]
+    e = state.estimate
+    estimate[who, t] = np.stack([e.mean, e.low, e.high, e.p_aligned], axis=1)[who]

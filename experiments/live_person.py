@@ -1,0 +1,114 @@
+"""One simulated person in a live session: answers through the batched model, keeps their own mind, and at the end
+tells the truth that the session never saw."""
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib import timing
+from calib.rounds import CLOCKS, State
+from calib.session import Session
+from calib.setup import Setup
+from calib.streams import stream_key, uniforms
+from experiments import oracle
+from experiments.truth import Mind, Truth, draw_truth, first_mind
+
+SLOTS = {"choice": 0, "comparison": 1, "good_enough": 2}
+_EFFORT = {"tool": "choose", "advisor": "decide"}  # what choosing is called in the effort table, by role
+
+
+def answer_noise(setup: Setup, state: State, question: str) -> NDArray[np.float64]:
+    """(N,) the uniforms of one question of one round."""
+    key = stream_key(setup.seed, "person answers")
+    return uniforms(key, state.people, state.round, len(SLOTS))[:, SLOTS[question]]
+
+
+def attention_s(setup: Setup, question: str) -> float:
+    """Simulated seconds of attention for a question, from the scenario's effort table."""
+    name = {"choice": _EFFORT[setup.role], "comparison": "compare", "good_enough": "good_enough"}[question]
+    return setup.scenario.effort_s[name]
+
+
+@dataclass
+class SimulatedPerson:
+    """Person number `number` of a model. `answer` may be asked again after a resume and says the same."""
+
+    setup: Setup
+    model: ModuleType
+    truth: Truth
+    mind: Mind
+    rounds: dict[int, dict[str, Any]] = field(default_factory=dict)  # what only we know of each round
+
+    def answer(self, state: State, question: str) -> tuple[int, float]:
+        """The answer and its simulated seconds."""
+        u = answer_noise(self.setup, state, question)
+        if question == "choice":
+            value = self.model.choose(self.setup, self.truth, self.mind, state, u)
+            alone = self.model.choose_alone(self.setup, self.truth, self.mind, u)
+            self.rounds[state.round] = {"alone": self.setup.mode_setting[alone], "f_hat": self.mind.f_hat}
+        elif question == "comparison":
+            value = self.model.compare(self.setup, self.truth, self.mind, state, u)
+        else:
+            value = self.model.good_enough(self.setup, self.truth, self.mind, state, u)
+        return int(value[0]), attention_s(self.setup, question)
+
+    def saw(self, state: State, z: tuple[float, ...]) -> None:
+        """The outcome, from which they learn."""
+        self.mind = self.model.experience(self.setup, self.truth, self.mind, state, np.array([z]))
+
+
+def make_person(setup: Setup, model: ModuleType, parameters: dict[str, float], number: int) -> SimulatedPerson:
+    """The person of that number, as the scenario's population and the seed make them."""
+    people = np.array([number])
+    return SimulatedPerson(setup, model, draw_truth(setup, people, parameters), first_mind(setup, people))
+
+
+def truth_document(
+    person: SimulatedPerson, session: Session, start: dict[str, Any], rounds: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The truth about a finished session with its documents: who the person was, true degrees, time and gaps."""
+    setup, truth = person.setup, person.truth
+    degrees = np.array([[oracle.true_degree(setup, truth, np.array([d["standing"]]))[0] for d in (start, *rounds)]])
+    last = np.array([len(rounds)])
+    ended = np.array([timing.EVENT_OF_REASON.get(session.stop_reason or "", timing.ADMINISTRATIVE)])
+    times = oracle.true_time(setup, degrees, last, ended)
+    by_round = [_round_truth(person, r) for r in rounds]
+    at = min(int(times.rounds[0]), len(rounds))
+    clocks = session.state.clocks[0, at]
+    return {
+        "person": {
+            "weights": {a.name: float(truth.weights[0, j]) for j, a in enumerate(setup.scenario.attributes)},
+            "rationality": [float(v) for v in truth.rationality[0]],
+            "lapse": float(truth.lapse[0]),
+            "reliance": float(truth.reliance[0]),
+            "inertia": float(truth.inertia[0]),
+            "about_equal": float(truth.about_equal[0]),
+        },
+        "true_degree": [float(v) for v in degrees[0]],
+        "time": {"event": int(times.event[0]), "rounds": at}
+        | {name: float(clocks[i]) for i, name in enumerate(CLOCKS) if name != "rounds"},
+        "rounds": by_round,
+    }
+
+
+def _round_truth(person: SimulatedPerson, document: dict[str, Any]) -> dict[str, Any]:
+    setup = person.setup
+    notes = person.rounds[document["round"]]
+    names = [c.name for c in setup.scenario.contexts]
+    context, commanded = np.array([names.index(document["context"])]), np.array([document["setting"]])
+    realised = document["realised"]
+    number = commanded
+    if realised is not None:
+        found = [i for i, s in enumerate(setup.settings) if vars(s) == realised]
+        number = np.array(found[:1] or [-1])
+    if number[0] < 0:
+        return {"gaps": None, "luck": None}
+    terms = oracle.true_gaps(setup, person.truth, notes["f_hat"], context, notes["alone"], commanded, number)
+    z = np.array([[v["value"] for v in document["outcome"].values()]])
+    return {
+        "gaps": oracle.gaps_to_json(terms),
+        "luck": float(oracle.luck(setup, person.truth, z, number, context)[0]),
+    }

@@ -1,0 +1,75 @@
+"""Noisily rational on believed outcomes, learning from every run (definitions 2.3, 2.4, 2.5)."""
+
+import numpy as np
+
+from calib import alignment, choice, rounds
+from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
+from calib.rounds import State
+from calib.setup import Setup
+from experiments.truth import Floats, Ints, Mind, Truth
+
+PARAMETERS: dict[str, float | None] = dict.fromkeys(("rationality", "lapse", "reliance", "inertia", "about_equal"))
+
+
+def choose(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """The option chosen: a mode, or the proposal as the last option."""
+    features, proposed, channel = mind.f_hat, np.full(len(u), -1), MODE_CHOICE
+    if setup.role == "advisor":
+        shown = setup.phi[state.proposal, state.context]
+        features = np.concatenate([features, shown[:, None]], axis=1)
+        proposed, channel = rounds.proposed_option(setup, state), ACCEPT_OVERRIDE
+    return pick(choice_log_probs(truth, mind, features, proposed, channel), u)
+
+
+def choose_alone(setup: Setup, truth: Truth, mind: Mind, u: Floats) -> Ints:
+    """The mode that the same person with the same noise chooses where nothing is recommended."""
+    return pick(choice_log_probs(truth, mind, mind.f_hat, np.full(len(u), -1), MODE_CHOICE), u)
+
+
+def choice_log_probs(truth: Truth, mind: Mind, features: Floats, proposed: Ints, channel: int) -> Floats:
+    """(N, K) log probabilities over options with the features (N, K, J)."""
+    utility = np.zeros(features.shape[:2])
+    for j in range(features.shape[2]):
+        utility += features[:, :, j] * truth.weights[:, None, j]
+    numbers = np.arange(features.shape[1])
+    return choice.menu_log_probs(
+        np,
+        utility,
+        truth.rationality[:, channel, None],
+        truth.lapse[:, None],
+        reliance=truth.reliance[:, None],
+        recommended=(numbers == proposed[:, None]).astype(float),
+        inertia=truth.inertia[:, None],
+        last=(numbers == mind.last_mode[:, None]).astype(float),
+    )
+
+
+def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """0 the first card, 1 the second, 2 about equal. Where nothing is asked the answer does not count."""
+    a, b = setup.pairs[np.maximum(state.pair, 0)].T
+    gap = setup.cards[a] - setup.cards[b]
+    difference = np.zeros(len(u))
+    for j in range(gap.shape[1]):
+        difference += gap[:, j] * truth.weights[:, j]
+    return pick(choice.comparison_log_probs(np, difference, truth.rationality[:, COMPARISON], truth.about_equal), u)
+
+
+def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """The acceptance curve at the true degree of what stands (definitions 7)."""
+    w = truth.weights[:, :, None]
+    degree = alignment.degree(setup, w, alignment.extremes(setup, w), state.standing)[:, 0]
+    curve = setup.scenario.acceptance
+    rise = 1 / (1 + np.exp(-curve.slope * (degree - curve.a50)))
+    return (u < curve.gamma + (1 - curve.gamma - curve.lapse) * rise).astype(np.int64)
+
+
+def experience(setup: Setup, truth: Truth, mind: Mind, state: State, z: Floats) -> Mind:
+    """They see the outcome and learn about the mode that ran."""
+    return Mind(*rounds.experience(setup, mind.f_hat, mind.last_mode, state.commanded, z, state.active))
+
+
+def pick(log_probs: Floats, u: Floats) -> Ints:
+    """Inverse of the distribution function over the last axis."""
+    cumulative = np.cumsum(np.exp(log_probs), axis=-1)
+    below = np.sum(u[:, None] * cumulative[:, -1:] >= cumulative, axis=-1)
+    return np.minimum(below, log_probs.shape[-1] - 1)

@@ -1,0 +1,58 @@
+"""What simulated people are: drawn from the scenario's population, one row a person, never seen by a session."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.setup import Setup
+from calib.streams import stream_key
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Truth(NamedTuple):
+    """Intent and manner of answering of N people."""
+
+    weights: Floats  # (N, J)
+    rationality: Floats  # (N, 3) by channel
+    lapse: Floats  # (N,)
+    reliance: Floats  # (N,)
+    inertia: Floats  # (N,)
+    about_equal: Floats  # (N,)
+
+
+class Mind(NamedTuple):
+    """What people expect of the modes, and what ran last."""
+
+    f_hat: Floats  # (N, M, J)
+    last_mode: Ints  # (N,)
+
+
+def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Truth:
+    """People from the population of the scenario; `parameters` fix rationality (all channels), lapse, reliance,
+    inertia or about_equal for everybody. A person's draw depends on the seed and their number only."""
+    num_attributes = setup.num_attributes
+    x = setup.prior.draw(stream_key(setup.seed, "person truth"), people, 1)[:, :, 0]
+    ratios = np.concatenate([x[:, : num_attributes - 1], np.zeros((len(people), 1))], axis=1)
+    weights = np.exp(ratios - ratios.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    extra = x[:, num_attributes - 1 :]
+
+    def fixed(name: str, drawn: Floats) -> Floats:
+        return np.full_like(drawn, parameters[name]) if name in parameters else drawn
+
+    return Truth(
+        weights=weights,
+        rationality=fixed("rationality", np.exp(extra[:, :3])),
+        lapse=fixed("lapse", 1 / (1 + np.exp(-extra[:, 3]))),
+        reliance=fixed("reliance", extra[:, 4]),
+        inertia=fixed("inertia", extra[:, 5]),
+        about_equal=fixed("about_equal", np.exp(extra[:, 6])),
+    )
+
+
+def first_mind(setup: Setup, people: Ints) -> Mind:
+    """Before the first run people believe the descriptions."""
+    return Mind(np.repeat(setup.expectation[None], len(people), axis=0), np.full(len(people), -1))
