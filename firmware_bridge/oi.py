@@ -96,6 +96,11 @@ GROUPS: Final[dict[int, range]] = {
 }
 
 
+def mode_name(mode: int) -> str:
+    """For messages. A byte beyond the four modes has been seen in the field."""
+    return MODE_NAMES[mode] if mode < len(MODE_NAMES) else f"{mode} (unknown)"
+
+
 def members(packet: int) -> tuple[int, ...]:
     """The plain packets behind an id: itself, or a group's. KeyError for an id that the table does not know."""
     if packet in GROUPS:

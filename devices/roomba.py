@@ -1,0 +1,527 @@
+"""A Roomba or Create 2 over the Open Interface: emulator, real serial port, or any URL that pyserial opens.
+
+The host steers: every 60 ms the planner's wheel speeds go out as one drive direct command, and the frames that came
+back (one every 15 ms) go to the planner and to the meter. The robot has no dead man, so the port is held by a guard
+process that stops it when this process dies (firmware_bridge.bridge).
+
+Sources: "iRobot Create 2 Open Interface Specification"; the project's hardware facts, sections 3 and 6.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import threading
+from typing import Literal, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.device import LinkLost, Progress, Readback, Realised, Refused, Rung
+from devices.home.meter import Meter
+from devices.home.planners import SIDE_BRUSH, decide, new_plan, planned_s
+from devices.home.simulate import why_ended
+from devices.home.types import Context, Outcome, Settings, context_to_json
+from firmware_bridge import oi, ports
+from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
+from firmware_bridge.plant import Sensors
+from firmware_bridge.transport import clock_path
+
+End = Literal["finished", "run_limit", "battery", "stopped", "fault"]
+
+TICK_S = 0.060
+_TICKS_A_CALL = 16  # 0.96 s: `advance` drives on for at most a second
+HELLO_S = 2.0  # until the first frame after open
+STALE_S = 0.5  # without a frame: the wheels are stopped, the run may still go on
+LOST_S = 2.0  # without a frame: the link is lost
+CONFIRM_TICKS = 5  # 0.3 s for mode and speeds to be read back, and for the motors to show their current
+MAX_REVERTS = 300  # fallbacks to passive at drops in one run; a robot that meets more circles beside an open stair
+_OVERCURRENT_TICKS = 17  # a second of it: a jammed brush, not a jolt
+_MA_THAT_SHOWS = 40  # a rise of current that is more than noise
+
+
+class Frame(NamedTuple):
+    """One stream frame. The fields' order is that of PACKETS."""
+
+    bumps: int  # bit 0 right, 1 left, 2 and 3 wheel drops
+    wall: int
+    cliff_left: int
+    cliff_front_left: int
+    cliff_front_right: int
+    cliff_right: int
+    overcurrents: int
+    dirt: int
+    charging: int
+    voltage_mv: int
+    current_ma: int  # negative while discharging
+    temperature_c: int
+    charge_mah: int
+    capacity_mah: int
+    sources: int
+    mode: int
+    right_mm_s: int  # as last requested
+    left_mm_s: int
+    left_encoder: int
+    right_encoder: int
+    left_ma: int
+    right_ma: int
+    brush_ma: int
+    side_ma: int
+
+    @property
+    def cliff(self) -> bool:
+        return bool(self.cliff_left or self.cliff_front_left or self.cliff_front_right or self.cliff_right)
+
+    @property
+    def fan_and_idle_ma(self) -> int:
+        """The battery's current that no wheel or brush accounts for. The OI has no packet for the fan."""
+        return -self.current_ma - self.left_ma - self.right_ma - self.brush_ma - self.side_ma
+
+
+PACKETS = (7, 8, 9, 10, 11, 12, 14, 15, 21, 22, 23, 24, 25, 26, 34, 35, 41, 42, 43, 44, 54, 55, 56, 57)
+assert len(PACKETS) == len(Frame._fields)
+
+
+class _Seen(NamedTuple):
+    """What the planner decides on: contacts of any frame of the last tick, the rest from its last frame."""
+
+    bump_left: bool = False
+    bump_right: bool = False
+    cliff: bool = False
+    wall: bool = False
+
+
+class Roomba:
+    """One robot. See `devices.device.Device` for the order of calls."""
+
+    name = "roomba"
+
+    def __init__(self, address: str, tap: Tap | None = None, heartbeat_s: float | None = None) -> None:
+        """`emulator` starts one of our own; a path or an URL is a port. heartbeat_s: see firmware_bridge.bridge."""
+        self.address = address
+        self.rung: Rung = "emulator" if address == "emulator" or ports.emulator_at(address) else "hardware"
+        self.message = ""  # why the last run ended in a fault, with the remedy
+        self.num_garbage = 0  # bytes of the last session's line that were no frames
+        self.num_reverts = 0  # fallbacks to passive at a drop, this run
+        self.num_odd_modes = 0  # mode bytes that the specification does not know
+        self._tap = tap
+        self._heartbeat_s = heartbeat_s
+        self._emulator: subprocess.Popen[bytes] | None = None
+        self._port = ""
+        self._client: BridgeClient | None = None
+        self._virtual = False
+        self._lost = "not open"
+        self._stopped = threading.Event()
+        self._decoder = oi.StreamDecoder(PACKETS)
+        self._last: Frame | None = None
+        self._heard_s = 0.0
+        self._context: Context | None = None
+        self._replicate = 0
+        self._laid_out = False  # the emulated home is as before a run
+        self._end: End | None = None
+        self._run_is_on = False
+
+    # --- link ---------------------------------------------------------------------------------------------------------
+
+    def open(self) -> dict[str, str]:
+        """Connect, say hello, listen. After a lost link it tries the same address again and arms nothing."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        self._port = self._find_port()
+        self._virtual = self._port.startswith("/") and os.path.lexists(clock_path(self._port))
+        record = ports.emulator_at(self._port)
+        self.rung = "emulator" if self._virtual or record else "hardware"
+        heartbeat_s = self._heartbeat_s
+        if heartbeat_s is None:
+            heartbeat_s = 0.0 if self._virtual else HEARTBEAT_S
+        try:
+            self._client = BridgeClient(self._port, oi.HALT, heartbeat_s, self._tap)
+        except ports.PortBusy as problem:
+            raise Refused(str(problem)) from None
+        except ports.LinkDown as problem:
+            raise LinkLost(str(problem)) from None
+        self._lost, self._laid_out = "", False
+        self._hello()
+        frame = self._last
+        assert frame is not None
+        return {
+            "robot": "Roomba or Create 2",  # the Open Interface has no packet for model, firmware or serial number
+            "protocol": "iRobot Open Interface",
+            "address": self._port,
+            "rung": self.rung,
+            "battery": f"{frame.charge_mah} of {frame.capacity_mah} mAh, {frame.voltage_mv} mV",
+            "temperature": f"{frame.temperature_c} C",
+        }
+
+    def _find_port(self) -> str:
+        if self.address != "emulator":
+            return self.address
+        if self._emulator is None:
+            self._emulator = spawn(
+                "devices.emulate",
+                *("roomba", "--virtual", "--owned", "--json"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            assert self._emulator.stdout is not None
+            line = self._emulator.stdout.readline()
+            if not line:
+                self._end_emulator()
+                raise LinkLost("the emulator did not start: try python -m devices.emulate roomba --virtual")
+            self._port = json.loads(line)["address"]
+        elif self._emulator.poll() is not None:
+            # One that died is a pulled cable: only a deliberate close makes room for a new one.
+            raise LinkLost("the emulator has ended: close the robot and open it again")
+        return self._port
+
+    def _hello(self) -> None:
+        """Start the interface and wait for frames; a robot that sleeps is woken once."""
+        self._decoder = oi.StreamDecoder(PACKETS)
+        self._last = None
+        for attempt in range(2):
+            # Safe mode, standing still: in passive mode the robot would fall asleep while the person thinks. On its
+            # charger it drops back to passive by itself and goes on charging.
+            self._say(oi.START + oi.stream(PACKETS) + oi.SAFE_MODE)
+            began_s = self._now_s()
+            while self._now_s() - began_s < HELLO_S / 2:
+                self._listen(TICK_S)
+                if self._last is not None:
+                    return
+            if attempt == 0:
+                self._wake()
+        self._lose(f"{self._port} answers nothing: switch the robot on, press CLEAN to wake it, check the cable")
+
+    def _wake(self) -> None:
+        assert self._client is not None
+        with contextlib.suppress(ports.LinkDown):
+            self._client.wake()
+
+    def _now_s(self) -> float:
+        assert self._client is not None
+        return self._client.now_s
+
+    def _exchange(self, data: bytes, until_s: float, armed: bool = False) -> bytes:
+        if self._lost or self._client is None:
+            raise LinkLost(self._lost)
+        try:
+            return self._client.exchange(data, until_s, armed, self._may_move if armed else None)
+        except ports.LinkDown as problem:
+            self._lose(str(problem))
+
+    def _may_move(self) -> bool:
+        return not self._stopped.is_set()
+
+    def _listen(self, wait_s: float) -> list[Frame]:
+        """Frames of the next wait_s, outside of a run."""
+        return self._take_in(self._exchange(b"", self._now_s() + wait_s))
+
+    def _say(self, data: bytes) -> None:
+        """Write outside of a run, without waiting."""
+        self._take_in(self._exchange(data, 0.0))
+
+    def _take_in(self, came: bytes) -> list[Frame]:
+        frames = [Frame._make(values) for values in self._decoder.feed(came)]
+        self.num_garbage = self._decoder.num_garbage
+        if frames:
+            self._last = frames[-1]
+            self._heard_s = self._now_s()
+        return frames
+
+    def _lose(self, why: str) -> NoReturn:
+        """The run is over. The guard, if it still holds the port, stops the robot; nothing is armed by itself."""
+        self._lost = why
+        if self._run_is_on:
+            self._end, self.message, self._run_is_on = "fault", why, False
+        if self._client is not None:
+            self._client.stop()
+        raise LinkLost(why)
+
+    # --- a run --------------------------------------------------------------------------------------------------------
+
+    def prepare(self, context: Context, replicate: int) -> None:
+        """Lay out an emulated home; a real one is the operator's."""
+        self._context, self._replicate = context, replicate
+        # Compiled now: a robot that drives must not wait for a compiler.
+        warm = new_plan(Settings(0, 0, 100, 1, "lanes", False), context)
+        decide(warm, False, False, False, False, 0, 0)
+        why_ended(context, False, 0, 1)
+        self._lay_out()
+        self._listen(TICK_S)
+
+    def _lay_out(self) -> None:
+        if self._virtual and self._context is not None:
+            self._ask("p", {"context": context_to_json(self._context), "replicate": self._replicate})
+        self._laid_out = True
+
+    def _ask(self, kind: str, payload: dict[str, object]) -> dict[str, object]:
+        if self._lost or self._client is None:
+            raise LinkLost(self._lost)
+        try:
+            return self._client.request(kind, payload)
+        except ports.LinkDown as problem:
+            self._lose(str(problem))
+
+    def emulator_state(self) -> dict[str, object]:
+        """What an emulator in virtual time says of itself; for tests and conformance checks."""
+        return self._ask("s", {})
+
+    def start(self, settings: Settings) -> Readback:
+        """Settings and motion in one write, then read back.
+
+        How each field is known: speed is read back (the robot echoes the wheel speeds that the planner derived from
+        it). The OI does not echo the motors' duties, so brush and fan are inferred when their current shows, and not
+        readable when it does not. Passes, pattern and edge are the host's own steering; the wheels that obey it are the
+        evidence, so they are inferred.
+        """
+        context = self._context
+        assert context is not None, "prepare comes before start"
+        self._stopped.clear()
+        if not self._laid_out:  # armed again after a lost link, perhaps on an emulator that was started anew
+            self._lay_out()
+        self._listen(TICK_S)
+        if self._now_s() - self._heard_s > STALE_S:
+            self._hello()
+        frame = self._last
+        assert frame is not None
+        self._check(frame, settings, context)
+        self._settings = settings
+        self._plan: NDArray[np.float64] = new_plan(settings, context)
+        self._planned_s = min(planned_s(settings, context), context.run_limit_s)
+        self._meter = Meter(context, settings)
+        self._motors = oi.pwm_motors(settings.brush, SIDE_BRUSH, settings.fan)
+        self._wheels = (0, 0)
+        self._counts = (0, 0)
+        self._encoders = (frame.left_encoder, frame.right_encoder)
+        self._began_s = self._next_s = self._now_s()
+        self._metered_s = 0.0
+        self._overcurrent_ticks = 0
+        self._stale = False
+        self._seen = _Seen(bool(frame.bumps & 2), bool(frame.bumps & 1), frame.cliff, bool(frame.wall))
+        self._end, self.message, self.num_reverts, self.num_odd_modes = None, "", 0, 0
+        self._run_is_on, self._laid_out = True, False
+        # The robot's own answer to "stop" comes first, so that nothing of an earlier run is left; the LED turns green.
+        self._preamble = oi.HALT + oi.SAFE_MODE + self._motors + oi.leds(0, 0, 255)
+        return self._confirm(frame)
+
+    def _check(self, frame: Frame, settings: Settings, context: Context) -> None:
+        """Refuse before anything moves."""
+        if not (0 <= settings.fan <= 100 and 0 <= settings.brush <= 100 and 0 < settings.speed <= oi.MAX_WHEEL_MM_S):
+            raise Refused(f"{settings} is beyond a Roomba: fan and brush 0 to 100 percent, speed 1 to 500 mm/s")
+        if frame.sources or frame.charging in (1, 2, 3):
+            raise Refused("the robot is on its charger: lift it off the dock and set it at the start")
+        if frame.bumps & 0b1100:
+            raise Refused("a wheel hangs free: set the robot on the floor")
+        fill = frame.charge_mah / max(frame.capacity_mah, 1)
+        if fill <= context.battery_floor:
+            raise Refused(f"battery at {fill:.0%}, the run needs more than {context.battery_floor:.0%}: charge it")
+
+    def _confirm(self, before: Frame) -> Readback:
+        """Drive the first ticks until the robot has confirmed what it can."""
+        settings = self._settings
+        echoed = brush_shows = fan_shows = False
+        for _ in range(CONFIRM_TICKS):
+            self._tick()
+            frame = self._last or before
+            if self._end is not None:
+                break
+            if frame.mode in (oi.SAFE, oi.FULL) and (frame.left_mm_s, frame.right_mm_s) == self._wheels:
+                echoed = True
+            elif not self._preamble:
+                self._preamble = oi.SAFE_MODE + self._motors
+            brush_shows |= frame.brush_ma - before.brush_ma > _MA_THAT_SHOWS
+            fan_shows |= frame.fan_and_idle_ma - before.fan_and_idle_ma > _MA_THAT_SHOWS
+            if echoed and (brush_shows or not settings.brush) and (fan_shows or not settings.fan):
+                break
+        if not echoed and self._end in (None, "fault"):
+            wheels = f"wheels {frame.left_mm_s}, {frame.right_mm_s} mm/s"
+            why = self.message or f"it says mode {oi.mode_name(frame.mode)}, {wheels}"
+            self._finish_run("fault", f"the robot did not take the start ({why}): see to it and start again")
+            raise Refused(self.message)
+        how: dict[str, Realised] = {
+            "fan": "inferred" if fan_shows else "not readable",
+            "brush": "inferred" if brush_shows else "not readable",
+            "speed": "read back" if echoed else "not readable",
+            "passes": "inferred",
+            "pattern": "inferred",
+            "edge": "inferred",
+        }
+        return Readback(self._settings, how)
+
+    def advance(self) -> Progress:
+        """Up to 16 control ticks, 0.96 s."""
+        assert self._context is not None
+        for _ in range(_TICKS_A_CALL):
+            if self._end is not None:
+                break
+            self._tick()
+        elapsed_s = self._next_s - self._began_s
+        done = self._end is not None
+        fraction = 1.0 if self._end == "finished" else min(elapsed_s / self._planned_s, 1.0)
+        return Progress(elapsed_s, fraction, self._meter.pose, self._meter.bumps, done)
+
+    def _tick(self) -> None:
+        """Decide, drive for 60 ms, take in what the robot saw."""
+        if self._stopped.is_set():
+            return self._finish_run("stopped")
+        data = b""
+        if not self._stale:
+            seen, counts, last = self._seen, self._counts, self._last
+            assert last is not None and self._context is not None
+            left, right, done = decide(
+                self._plan, seen.bump_left, seen.bump_right, seen.cliff, seen.wall, counts[0], counts[1]
+            )
+            num_ticks = round((self._next_s - self._began_s) / TICK_S)
+            end = why_ended(self._context, done, num_ticks, last.charge_mah)
+            if end is not None:
+                return self._finish_run(end)
+            self._wheels = (left, right)
+            data = self._preamble + oi.drive_direct(left, right)
+            self._preamble = b""
+        self._next_s += TICK_S
+        frames = self._take_in(self._exchange(data, self._next_s, armed=True))
+        # On the wall clock a host that was held up does not hurry after the ticks it missed.
+        self._next_s = max(self._next_s, self._now_s() - TICK_S)
+        if frames:
+            self._look(frames)
+        else:
+            self._wait_for_frames()
+        return None
+
+    def _look(self, frames: list[Frame]) -> None:
+        """Meter every frame; then see what the planner must know and whether the robot still does what it should."""
+        bump = 0
+        cliff = False
+        left, right = self._counts
+        for frame in frames:
+            left += _wrapped(frame.left_encoder - self._encoders[0])
+            right += _wrapped(frame.right_encoder - self._encoders[1])
+            self._encoders = (frame.left_encoder, frame.right_encoder)
+            cliff |= frame.cliff
+            bump |= frame.bumps
+            self._meter.add(self._frame_s(), _sensors(frame, left, right))
+        self._counts = (left, right)
+        self._seen = _Seen(bool(bump & 2), bool(bump & 1), cliff, bool(frame.wall))
+        if self._stale:
+            self._stale = False
+            self._preamble = oi.SAFE_MODE + self._motors
+        self._overcurrent_ticks = self._overcurrent_ticks + 1 if frame.overcurrents else 0
+        if bump & 0b1100:
+            self._finish_run("fault", "a wheel hung free and the robot stopped: set it on the floor and start again")
+        elif frame.mode in (oi.OFF, oi.PASSIVE):
+            self._recover(frame, cliff)
+        elif self._overcurrent_ticks > _OVERCURRENT_TICKS:
+            what = "main brush" if frame.overcurrents & 4 else "side brush" if frame.overcurrents & 1 else "wheel"
+            self._finish_run("fault", f"the {what} is jammed (overcurrent for a second): free it and start again")
+        elif frame.mode > oi.FULL:
+            self.num_odd_modes += 1  # seen in the field; the next frame tells
+
+    def _frame_s(self) -> float:
+        """Time that one frame stands for: 15 ms, and more after frames were lost on the line."""
+        dt_s = oi.STREAM_STEP_S
+        missing_s = (self._next_s - self._began_s) - TICK_S - self._metered_s
+        if missing_s > TICK_S:
+            dt_s += round(missing_s / dt_s) * dt_s
+        self._metered_s += dt_s
+        return dt_s
+
+    def _recover(self, frame: Frame, cliff: bool) -> None:
+        """Safe mode falls back to passive at a drop, by design; then the planner's next command backs off in safe
+        mode."""
+        if cliff and frame.mode == oi.PASSIVE:
+            self.num_reverts += 1
+            self._preamble = oi.SAFE_MODE + self._motors
+            if self.num_reverts > MAX_REVERTS:
+                self._finish_run("fault", f"{MAX_REVERTS} stops at a drop in one run: close off the stairs")
+        elif frame.sources or frame.charging in (1, 2, 3):
+            self._finish_run("fault", "the robot met its charger and stopped: take the dock away or set it apart")
+        else:
+            mode = oi.mode_name(frame.mode)
+            self._finish_run("fault", f"the robot fell back to {mode} mode: was a button pressed? Start again")
+
+    def _wait_for_frames(self) -> None:
+        silent_s = self._now_s() - self._heard_s
+        if silent_s > LOST_S:
+            self._lose(f"{self._port} has been silent for {silent_s:.1f} s: check cable and robot, then open it again")
+        if silent_s > STALE_S and not self._stale:
+            self._stale = True  # it may still hear us
+            self._say(oi.HALT)
+
+    def _finish_run(self, end: End, message: str = "") -> None:
+        self._end, self.message, self._run_is_on = end, message, False
+        self._say(oi.HALT)
+
+    def finish(self) -> Outcome:
+        """Motors off and seen to be off, and what the meter makes of the run. Cut short: `stopped`."""
+        if self._end is None:
+            self._finish_run("stopped")
+        end = self._end
+        assert end is not None
+        if not self._lost:
+            self._say(oi.HALT)
+            self._listen(TICK_S)
+            frame = self._last
+            assert frame is not None
+            if frame.left_mm_s or frame.right_mm_s:
+                self._lose("the robot does not confirm that its wheels stand: lift it up, then open it again")
+        return self._meter.outcome(end)
+
+    def stop(self) -> None:
+        """Motors off at once. Idempotent, from any thread, never raises."""
+        self._stopped.set()
+        client = self._client
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.stop()
+
+    def close(self) -> None:
+        """Stop, leave the interface, let go of the port, end our own emulator. Idempotent, never raises."""
+        self.stop()
+        if self._client is not None:
+            with contextlib.suppress(LinkLost, ports.LinkDown):
+                self._say(oi.HALT + oi.PAUSE_STREAM + oi.STOP_OI)
+            self._client.close()
+            self._client = None
+        self._lost = "not open"
+        self._end_emulator()
+
+    def _end_emulator(self) -> None:
+        if self._emulator is not None:
+            for pipe in (self._emulator.stdin, self._emulator.stdout):
+                if pipe is not None:
+                    pipe.close()
+            reap(self._emulator)
+            self._emulator = None
+
+
+def open_device(address: str | None) -> Roomba:
+    """The robot at an address: `emulator`, a path, or an URL. ValueError for anything else."""
+    if address is None or not (address == "emulator" or address.startswith("/") or "://" in address):
+        raise ValueError(
+            f"a roomba is at emulator, /dev/ttyUSB0 or socket://host:port, not at {address!r}: say roomba:emulator"
+        )
+    return Roomba(address)
+
+
+def _wrapped(difference: int) -> int:
+    """The way an encoder went between two frames: it wraps at 16 bits in both directions."""
+    return ((difference + 0x8000) & 0xFFFF) - 0x8000
+
+
+def _sensors(frame: Frame, left_counts: int, right_counts: int) -> Sensors:
+    """A frame as the plain readings that planner and meter know."""
+    return Sensors(
+        bump_left=bool(frame.bumps & 2),
+        bump_right=bool(frame.bumps & 1),
+        cliff=frame.cliff,
+        wall=bool(frame.wall),
+        left_counts=left_counts,
+        right_counts=right_counts,
+        dirt=frame.dirt,
+        voltage_mv=frame.voltage_mv,
+        current_ma=-frame.current_ma,
+        charge_mah=frame.charge_mah,
+        capacity_mah=frame.capacity_mah,
+        temperature_c=frame.temperature_c,
+        docked=bool(frame.sources & 2),
+    )
