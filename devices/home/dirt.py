@@ -83,12 +83,12 @@ def pickup_rates(fan: int, brush: int, carpet: bool) -> tuple[float, float]:
     debris on hard floor and 30 to 70% of embedded sand on carpet over several crossings. On hard floor suction does
     nearly all; out of a pile dirt comes only where the brush beats it loose *and* the air carries it off.
     """
-    suction = (fan / 100.0) ** 0.8
+    suction = (fan / 100.0) ** 1.1
     beating = brush / 100.0
     if carpet:
         loose = 0.6 + 9.0 * suction * (0.15 + 0.85 * beating)
         return loose, 0.15 + 3.4 * suction * beating
-    loose = 1.5 + 11.0 * suction * (0.8 + 0.2 * beating)
+    loose = 0.8 + 11.0 * suction * (0.8 + 0.2 * beating)
     return loose, 0.3 + 2.6 * suction * (0.5 + 0.5 * beating)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from devices.home.noise import uniform_at
 from devices.home.plan import survey
 from devices.home.plant import MM_PER_COUNT, TICK_S, WHEEL_BASE_MM
-from devices.home.types import PATTERNS, Context, Settings
+from devices.home.types import PATTERNS, Context, FloorPlan, Settings
 from firmware_bridge.plant import Actuators
 
 SIDE_BRUSH = 60  # percent; no setting of its own
@@ -59,6 +59,14 @@ def planned_s(settings: Settings, context: Context) -> float:
     """How long the plan takes when nothing cuts it short."""
     plan = new_plan(settings, context)
     return float(plan[PASSES] * (plan[PASS_TICKS] + plan[LAP_TICKS]) * TICK_S)
+
+
+def odometry(plan: NDArray[np.float64], home: FloorPlan) -> tuple[float, float, float]:
+    """Where the planner believes the robot to be, m, m, rad in the drawing's frame: the start plus the encoders."""
+    cos, sin = math.cos(home.start_rad), math.sin(home.start_rad)
+    x = home.start_m[0] + plan[X] * cos - plan[Y] * sin
+    y = home.start_m[1] + plan[X] * sin + plan[Y] * cos
+    return float(x), float(y), float(home.start_rad + plan[HEADING])
 
 
 def new_plan(settings: Settings, context: Context) -> NDArray[np.float64]:
@@ -220,7 +228,8 @@ def _watch(plan: NDArray[np.float64], bump_left: bool, bump_right: bool, cliff: 
             plan[LOST] = 0.0
             plan[STALE] = 1.0 if plan[FRESH] == 0.0 else 0.0
             plan[FRESH] = 0.0
-        return _REACHED if plan[RADIUS] > plan[LIMIT] or plan[STALE] > 0.0 else _NONE
+        # The outer side is the right, where the wall sensor looks: a spiral ends before it bumps.
+        return _REACHED if wall or plan[RADIUS] > plan[LIMIT] or plan[STALE] > 0.0 else _NONE
     if plan[MODE] == _FOLLOW and wall:
         plan[LOST] = 0.0
     if plan[MODE] == _FOLLOW and plan[SEEKS] > 0.0 and plan[GONE] > plan[SEEKS] and plan[SINCE] > 0.15:
@@ -319,7 +328,7 @@ def _next_lane(plan: NDArray[np.float64], event: int, side: float) -> None:
 def _next_spiral(plan: NDArray[np.float64], event: int, side: float) -> None:
     """Spiral out until something is in the way or the ground is old; then travel, and find fresh ground on the way."""
     if plan[PHASE] == _WORK:
-        away = math.pi * (0.5 + _draw(plan)) if event == _HIT else 2 * math.pi * _draw(plan)
+        away = math.pi * (0.5 + _draw(plan)) if event == _HIT else math.pi * _draw(plan)
         plan[FRESH] = 0.0
         _move(plan, 0.02, plan[HEADING] + away, _STRAIGHT, 1.0 + 1.5 * _draw(plan), _CROSS)
     elif plan[PHASE] == _SEARCH:

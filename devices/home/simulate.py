@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 from numba import njit
@@ -15,6 +14,7 @@ from devices.home.plant import (
     CHARGE_MAH,
     PLAN_EVERY,
     TICK_S,
+    End,
     State,
     World,
     make_state,
@@ -28,9 +28,8 @@ from devices.home.plant import (
 from devices.home.power import CAPACITY_MAH
 from devices.home.types import Context, Outcome, Settings
 
-End = Literal["finished", "run_limit", "battery"]
 _GOES_ON, _FINISHED, _RUN_LIMIT, _BATTERY = 0, 1, 2, 3
-_ENDS: tuple[End | None, ...] = (None, "finished", "run_limit", "battery")
+END_OF_CODE: tuple[End | None, ...] = (None, "finished", "run_limit", "battery")
 
 
 @njit(cache=True)
@@ -49,7 +48,7 @@ def limits(context: Context) -> tuple[int, float]:
 
 def why_ended(context: Context, done: bool, ticks: int, charge_mah: int) -> End | None:
     """None while the run goes on. Asked after each `decide`, with the ticks driven so far and the charge as read."""
-    return _ENDS[_end(done, ticks, charge_mah, *limits(context))]
+    return END_OF_CODE[_end(done, ticks, charge_mah, *limits(context))]
 
 
 @njit(cache=True, nogil=True)
@@ -64,7 +63,7 @@ def run_ticks(
     first_tick: int,
     num_ticks: int,
 ) -> tuple[int, int]:
-    """Drive on for at most num_ticks: ticks driven in all, and the code of `_ENDS`."""
+    """Drive on for at most num_ticks: ticks driven in all, and the code of `END_OF_CODE`."""
     tune(world, state, fan, brush, SIDE_BRUSH)
     codes, cell_m, space, floor, room = world.codes, world.cell_m, world.space, world.floor, world.room
     body, tuned, loose, bound, covered = state.body, state.tuned, state.loose, state.bound, state.covered
@@ -95,7 +94,7 @@ def _run(world: World, context: Context, settings: Settings, replicate: int) -> 
     plan = new_plan(settings, context)
     limit_ticks, floor_mah = limits(context)
     _, code = run_ticks(world, state, plan, settings.fan, settings.brush, limit_ticks, floor_mah, 0, limit_ticks + 1)
-    end = _ENDS[code]
+    end = END_OF_CODE[code]
     assert end is not None, "limit_ticks ends every run"
     return outcome_z(world, state), end
 

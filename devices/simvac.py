@@ -1,0 +1,113 @@
+"""The simulated robot vacuum: physics and no bytes. The lowest rung, and the reference for the others.
+
+Runs on virtual time and never sleeps; pacing is the runner's. A run equals `simulate(context, settings, replicate)`
+exactly, because both are the same compiled loop, here a second at a time.
+"""
+
+import math
+from threading import Lock
+
+from devices.device import DeviceError, Progress, Readback, Refused, Rung
+from devices.home.planners import new_plan, odometry, planned_s
+from devices.home.plant import BUMPS, TICK_S, Home
+from devices.home.simulate import END_OF_CODE, limits, run_ticks
+from devices.home.types import Context, Outcome, Settings
+
+_TICKS_A_CALL = int(1.0 / TICK_S)  # the most that `advance` may drive: one second
+
+
+class Simvac:
+    """A Device over a simulated Home."""
+
+    name = "simvac"
+    rung: Rung = "simulator"
+
+    def __init__(self) -> None:
+        self._lock = Lock()  # `stop` may come from any thread, in the middle of an `advance`
+        self._home: Home | None = None
+        self._settings: Settings | None = None
+        self._ticks = 0
+        self._end: str | None = None
+
+    def open(self) -> dict[str, str]:
+        """Nothing to connect to."""
+        return {"robot": self.name, "firmware": "none", "plant": "devices.home.plant"}
+
+    def prepare(self, context: Context, replicate: int) -> None:
+        """Lay out the home of this context and replicate, 0..15."""
+        if not 0 <= replicate < 16:
+            raise DeviceError(f"simvac: replicate {replicate} is not one of 0..15; ask for one of those")
+        with self._lock:
+            self._home = Home(context, replicate)
+            self._settings = None
+            self._end = None
+
+    def start(self, settings: Settings) -> Readback:
+        """Take the settings and be ready to move. A simulator knows all its settings: each is read back."""
+        with self._lock:
+            if self._home is None or self._settings is not None:
+                raise Refused("simvac: nothing prepared; call prepare before each start")
+            self._settings = settings
+            self._plan = new_plan(settings, self._home.context)
+            self._ticks = 0
+        how = {field: "read back" for field in settings.__dataclass_fields__}
+        return Readback(settings=settings, how=how)  # type: ignore[arg-type]
+
+    def advance(self) -> Progress:
+        """Drive on for one second, or until the run ends."""
+        with self._lock:
+            home, settings = self._running()
+            if self._end is None:
+                floor_ticks, floor_mah = limits(home.context)
+                self._ticks, code = run_ticks(
+                    home.world,
+                    home.state,
+                    self._plan,
+                    settings.fan,
+                    settings.brush,
+                    floor_ticks,
+                    floor_mah,
+                    self._ticks,
+                    _TICKS_A_CALL,
+                )
+                self._end = END_OF_CODE[code]
+            elapsed_s = self._ticks * TICK_S
+            whole_s = min(planned_s(settings, home.context), home.context.run_limit_s)
+            done = self._end is not None
+            return Progress(
+                elapsed_s=elapsed_s,
+                fraction=1.0 if done else min(elapsed_s / whole_s, 1.0),
+                pose=odometry(self._plan, home.context.plan),
+                bumps=int(home.state.body[BUMPS]),
+                done=done,
+            )
+
+    def finish(self) -> Outcome:
+        """What the run did. A run that is still going on is stopped first."""
+        self.stop()
+        with self._lock:
+            home, _ = self._running()
+            assert self._end is not None
+            return home.truth(self._end)  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        """End the run where it stands. Idempotent, from any thread; a run that has ended keeps its own end."""
+        with self._lock:
+            if self._settings is not None and self._end is None:
+                self._end = "stopped"
+
+    def close(self) -> None:
+        """Stop. There is no port to let go of."""
+        self.stop()
+
+    def _running(self) -> tuple[Home, Settings]:
+        if self._home is None or self._settings is None:
+            raise Refused("simvac: no run; call prepare and start first")
+        return self._home, self._settings
+
+
+def open_device(address: str | None) -> Simvac:
+    """The device; it has no address."""
+    if address is not None:
+        raise ValueError(f"simvac is simulated and has no address, got {address!r}")
+    return Simvac()
