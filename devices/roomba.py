@@ -12,7 +12,8 @@ import json
 import os
 import subprocess
 import threading
-from typing import Literal, NamedTuple, NoReturn
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,13 @@ from numpy.typing import NDArray
 from devices.device import LinkLost, Progress, Readback, Realised, Refused, Rung
 from devices.home.meter import Meter
 from devices.home.planners import SIDE_BRUSH, decide, new_plan, planned_s
+from devices.home.plant import End
 from devices.home.simulate import why_ended
 from devices.home.types import Context, Outcome, Settings, context_to_json
 from firmware_bridge import oi, ports
 from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
 from firmware_bridge.plant import Sensors
 from firmware_bridge.transport import clock_path
-
-End = Literal["finished", "run_limit", "battery", "stopped", "fault"]
 
 TICK_S = 0.060
 _TICKS_A_CALL = 16  # 0.96 s: `advance` drives on for at most a second
@@ -37,6 +37,7 @@ LOST_S = 2.0  # without a frame: the link is lost
 CONFIRM_TICKS = 5  # 0.3 s for mode and speeds to be read back, and for the motors to show their current
 MAX_REVERTS = 300  # fallbacks to passive at drops in one run; a robot that meets more circles beside an open stair
 _OVERCURRENT_TICKS = 17  # a second of it: a jammed brush, not a jolt
+_CHARGING = (1, 2, 3)  # states of packet 21: reconditioning, full, trickle
 _MA_THAT_SHOWS = 40  # a rise of current that is more than noise
 
 
@@ -82,13 +83,28 @@ PACKETS = (7, 8, 9, 10, 11, 12, 14, 15, 21, 22, 23, 24, 25, 26, 34, 35, 41, 42, 
 assert len(PACKETS) == len(Frame._fields)
 
 
-class _Seen(NamedTuple):
-    """What the planner decides on: contacts of any frame of the last tick, the rest from its last frame."""
+@dataclass
+class _Run:
+    """One run from its start on."""
 
-    bump_left: bool = False
-    bump_right: bool = False
-    cliff: bool = False
-    wall: bool = False
+    settings: Settings
+    plan: NDArray[np.float64]
+    planned_s: float
+    meter: Meter
+    motors: bytes
+    frame: Frame  # the last one of the last tick
+    began_s: float
+    next_s: float  # when the tick under way ends, on the transport's clock
+    metered_s: float  # up to when the meter has been told
+    preamble: bytes  # goes out before the next drive command
+    bumps: int  # bits of packet 7 that the planner has to see
+    cliff: bool
+    wheels: tuple[int, int] = (0, 0)  # left and right as last commanded
+    left_counts: int = 0
+    right_counts: int = 0
+    overcurrent_ticks: int = 0
+    stale: bool = False
+    end: End | None = None
 
 
 class Roomba:
@@ -118,8 +134,7 @@ class Roomba:
         self._context: Context | None = None
         self._replicate = 0
         self._laid_out = False  # the emulated home is as before a run
-        self._end: End | None = None
-        self._run_is_on = False
+        self._run: _Run | None = None
 
     # --- link ---------------------------------------------------------------------------------------------------------
 
@@ -231,8 +246,8 @@ class Roomba:
     def _lose(self, why: str) -> NoReturn:
         """The run is over. The guard, if it still holds the port, stops the robot; nothing is armed by itself."""
         self._lost = why
-        if self._run_is_on:
-            self._end, self.message, self._run_is_on = "fault", why, False
+        if self._run is not None and self._run.end is None:
+            self._run.end, self.message = "fault", why
         if self._client is not None:
             self._client.stop()
         raise LinkLost(why)
@@ -285,30 +300,31 @@ class Roomba:
         frame = self._last
         assert frame is not None
         self._check(frame, settings, context)
-        self._settings = settings
-        self._plan: NDArray[np.float64] = new_plan(settings, context)
-        self._planned_s = min(planned_s(settings, context), context.run_limit_s)
-        self._meter = Meter(context, settings)
-        self._motors = oi.pwm_motors(settings.brush, SIDE_BRUSH, settings.fan)
-        self._wheels = (0, 0)
-        self._counts = (0, 0)
-        self._encoders = (frame.left_encoder, frame.right_encoder)
-        self._began_s = self._next_s = self._now_s()
-        self._metered_s = 0.0
-        self._overcurrent_ticks = 0
-        self._stale = False
-        self._seen = _Seen(bool(frame.bumps & 2), bool(frame.bumps & 1), frame.cliff, bool(frame.wall))
-        self._end, self.message, self.num_reverts, self.num_odd_modes = None, "", 0, 0
-        self._run_is_on, self._laid_out = True, False
-        # The robot's own answer to "stop" comes first, so that nothing of an earlier run is left; the LED turns green.
-        self._preamble = oi.HALT + oi.SAFE_MODE + self._motors + oi.leds(0, 0, 255)
-        return self._confirm(frame)
+        motors = oi.pwm_motors(settings.brush, SIDE_BRUSH, settings.fan)
+        run = self._run = _Run(
+            settings=settings,
+            plan=new_plan(settings, context),
+            planned_s=min(planned_s(settings, context), context.run_limit_s),
+            meter=Meter(context, settings),
+            motors=motors,
+            frame=frame,
+            began_s=self._now_s(),
+            next_s=self._now_s(),
+            metered_s=self._now_s(),
+            # Halt comes first, so that nothing of an earlier run is left; the LED turns green.
+            preamble=oi.HALT + oi.SAFE_MODE + motors + oi.leds(0, 0, 255),
+            bumps=frame.bumps,
+            cliff=frame.cliff,
+        )
+        run.meter.add(0.0, _sensors(frame, frame.bumps, 0, 0))
+        self.message, self.num_reverts, self.num_odd_modes, self._laid_out = "", 0, 0, False
+        return self._confirm(run, frame)
 
     def _check(self, frame: Frame, settings: Settings, context: Context) -> None:
         """Refuse before anything moves."""
         if not (0 <= settings.fan <= 100 and 0 <= settings.brush <= 100 and 0 < settings.speed <= oi.MAX_WHEEL_MM_S):
             raise Refused(f"{settings} is beyond a Roomba: fan and brush 0 to 100 percent, speed 1 to 500 mm/s")
-        if frame.sources or frame.charging in (1, 2, 3):
+        if frame.sources or frame.charging in _CHARGING:
             raise Refused("the robot is on its charger: lift it off the dock and set it at the start")
         if frame.bumps & 0b1100:
             raise Refused("a wheel hangs free: set the robot on the floor")
@@ -316,27 +332,28 @@ class Roomba:
         if fill <= context.battery_floor:
             raise Refused(f"battery at {fill:.0%}, the run needs more than {context.battery_floor:.0%}: charge it")
 
-    def _confirm(self, before: Frame) -> Readback:
+    def _confirm(self, run: _Run, before: Frame) -> Readback:
         """Drive the first ticks until the robot has confirmed what it can."""
-        settings = self._settings
+        settings = run.settings
         echoed = brush_shows = fan_shows = False
         for _ in range(CONFIRM_TICKS):
-            self._tick()
-            frame = self._last or before
-            if self._end is not None:
+            self._tick(run)
+            if run.end is not None:
                 break
-            if frame.mode in (oi.SAFE, oi.FULL) and (frame.left_mm_s, frame.right_mm_s) == self._wheels:
+            frame = run.frame
+            if frame.mode in (oi.SAFE, oi.FULL) and (frame.left_mm_s, frame.right_mm_s) == run.wheels:
                 echoed = True
-            elif not self._preamble:
-                self._preamble = oi.SAFE_MODE + self._motors
+            elif not run.preamble:
+                run.preamble = oi.SAFE_MODE + run.motors
             brush_shows |= frame.brush_ma - before.brush_ma > _MA_THAT_SHOWS
             fan_shows |= frame.fan_and_idle_ma - before.fan_and_idle_ma > _MA_THAT_SHOWS
             if echoed and (brush_shows or not settings.brush) and (fan_shows or not settings.fan):
                 break
-        if not echoed and self._end in (None, "fault"):
+        if not echoed and run.end in (None, "fault"):
+            frame = run.frame
             wheels = f"wheels {frame.left_mm_s}, {frame.right_mm_s} mm/s"
             why = self.message or f"it says mode {oi.mode_name(frame.mode)}, {wheels}"
-            self._finish_run("fault", f"the robot did not take the start ({why}): see to it and start again")
+            self._finish_run(run, "fault", f"the robot did not take the start ({why}): see to it and start again")
             raise Refused(self.message)
         how: dict[str, Realised] = {
             "fan": "inferred" if fan_shows else "not readable",
@@ -346,125 +363,118 @@ class Roomba:
             "pattern": "inferred",
             "edge": "inferred",
         }
-        return Readback(self._settings, how)
+        return Readback(settings, how)
 
     def advance(self) -> Progress:
         """Up to 16 control ticks, 0.96 s."""
-        assert self._context is not None
+        run = self._run
+        assert run is not None, "start comes before advance"
         for _ in range(_TICKS_A_CALL):
-            if self._end is not None:
+            if run.end is not None:
                 break
-            self._tick()
-        elapsed_s = self._next_s - self._began_s
-        done = self._end is not None
-        fraction = 1.0 if self._end == "finished" else min(elapsed_s / self._planned_s, 1.0)
-        return Progress(elapsed_s, fraction, self._meter.pose, self._meter.bumps, done)
+            self._tick(run)
+        elapsed_s = run.next_s - run.began_s
+        fraction = 1.0 if run.end == "finished" else min(elapsed_s / run.planned_s, 1.0)
+        return Progress(elapsed_s, fraction, run.meter.pose, run.meter.bumps, run.end is not None)
 
-    def _tick(self) -> None:
+    def _tick(self, run: _Run) -> None:
         """Decide, drive for 60 ms, take in what the robot saw."""
         if self._stopped.is_set():
-            return self._finish_run("stopped")
+            return self._finish_run(run, "stopped")
         data = b""
-        if not self._stale:
-            seen, counts, last = self._seen, self._counts, self._last
-            assert last is not None and self._context is not None
+        if not run.stale:
+            bump_left, bump_right, wall = bool(run.bumps & 2), bool(run.bumps & 1), bool(run.frame.wall)
             left, right, done = decide(
-                self._plan, seen.bump_left, seen.bump_right, seen.cliff, seen.wall, counts[0], counts[1]
+                run.plan, bump_left, bump_right, run.cliff, wall, run.left_counts, run.right_counts
             )
-            num_ticks = round((self._next_s - self._began_s) / TICK_S)
-            end = why_ended(self._context, done, num_ticks, last.charge_mah)
+            assert self._context is not None
+            num_ticks = round((run.next_s - run.began_s) / TICK_S)
+            end = why_ended(self._context, done, num_ticks, run.frame.charge_mah)
             if end is not None:
-                return self._finish_run(end)
-            self._wheels = (left, right)
-            data = self._preamble + oi.drive_direct(left, right)
-            self._preamble = b""
-        self._next_s += TICK_S
-        frames = self._take_in(self._exchange(data, self._next_s, armed=True))
-        # On the wall clock a host that was held up does not hurry after the ticks it missed.
-        self._next_s = max(self._next_s, self._now_s() - TICK_S)
+                return self._finish_run(run, end)
+            run.wheels = (left, right)
+            data = run.preamble + oi.drive_direct(left, right)
+            run.preamble = b""
+        # On the wall clock a host that was held up does not hurry after the ticks that it missed.
+        run.next_s = max(run.next_s, self._now_s() - TICK_S) + TICK_S
+        frames = self._take_in(self._exchange(data, run.next_s, armed=True))
         if frames:
-            self._look(frames)
+            self._look(run, frames)
         else:
-            self._wait_for_frames()
+            self._wait_for_frames(run)
         return None
 
-    def _look(self, frames: list[Frame]) -> None:
-        """Meter every frame; then see what the planner must know and whether the robot still does what it should."""
-        bump = 0
-        cliff = False
-        left, right = self._counts
-        for frame in frames:
-            left += _wrapped(frame.left_encoder - self._encoders[0])
-            right += _wrapped(frame.right_encoder - self._encoders[1])
-            self._encoders = (frame.left_encoder, frame.right_encoder)
-            cliff |= frame.cliff
-            bump |= frame.bumps
-            self._meter.add(self._frame_s(), _sensors(frame, left, right))
-        self._counts = (left, right)
-        self._seen = _Seen(bool(bump & 2), bool(bump & 1), cliff, bool(frame.wall))
-        if self._stale:
-            self._stale = False
-            self._preamble = oi.SAFE_MODE + self._motors
-        self._overcurrent_ticks = self._overcurrent_ticks + 1 if frame.overcurrents else 0
-        if bump & 0b1100:
-            self._finish_run("fault", "a wheel hung free and the robot stopped: set it on the floor and start again")
+    def _look(self, run: _Run, frames: list[Frame]) -> None:
+        """Tell planner and meter what the tick brought, and see whether the robot still does what it should."""
+        before, frame = run.frame, frames[-1]
+        bumps = cliff = 0
+        for each in frames:
+            bumps |= each.bumps
+            cliff |= each.cliff
+        # The last frame counts, as in the simulator; a contact that came and went between two looks is not missed.
+        run.bumps = frame.bumps | (bumps & ~before.bumps)
+        run.cliff = frame.cliff or (bool(cliff) and not before.cliff)
+        # At 500 mm/s an encoder turns 68 counts a tick: differences of the last frames are unambiguous for a minute.
+        run.left_counts += _wrapped(frame.left_encoder - before.left_encoder)
+        run.right_counts += _wrapped(frame.right_encoder - before.right_encoder)
+        run.frame = frame
+        # A tick is four frames of 15 ms; after a gap in the line it is more.
+        since_s = round((run.next_s - run.metered_s) / oi.STREAM_STEP_S) * oi.STREAM_STEP_S
+        run.metered_s = run.next_s
+        run.meter.add(since_s, _sensors(frame, run.bumps, run.left_counts, run.right_counts))
+        if run.stale:
+            run.stale = False
+            run.preamble = oi.SAFE_MODE + run.motors
+        run.overcurrent_ticks = run.overcurrent_ticks + 1 if frame.overcurrents else 0
+        if bumps & 0b1100:
+            self._finish_run(run, "fault", "a wheel hung free: set the robot on the floor and start again")
         elif frame.mode in (oi.OFF, oi.PASSIVE):
-            self._recover(frame, cliff)
-        elif self._overcurrent_ticks > _OVERCURRENT_TICKS:
+            self._recover(run, frame, bool(cliff))
+        elif run.overcurrent_ticks > _OVERCURRENT_TICKS:
             what = "main brush" if frame.overcurrents & 4 else "side brush" if frame.overcurrents & 1 else "wheel"
-            self._finish_run("fault", f"the {what} is jammed (overcurrent for a second): free it and start again")
+            self._finish_run(run, "fault", f"the {what} is jammed (overcurrent for a second): free it and start again")
         elif frame.mode > oi.FULL:
             self.num_odd_modes += 1  # seen in the field; the next frame tells
 
-    def _frame_s(self) -> float:
-        """Time that one frame stands for: 15 ms, and more after frames were lost on the line."""
-        dt_s = oi.STREAM_STEP_S
-        missing_s = (self._next_s - self._began_s) - TICK_S - self._metered_s
-        if missing_s > TICK_S:
-            dt_s += round(missing_s / dt_s) * dt_s
-        self._metered_s += dt_s
-        return dt_s
-
-    def _recover(self, frame: Frame, cliff: bool) -> None:
-        """Safe mode falls back to passive at a drop, by design; then the planner's next command backs off in safe
-        mode."""
+    def _recover(self, run: _Run, frame: Frame, cliff: bool) -> None:
+        """Safe mode falls back to passive at a drop, by design: safe again, and the next command backs off."""
         if cliff and frame.mode == oi.PASSIVE:
             self.num_reverts += 1
-            self._preamble = oi.SAFE_MODE + self._motors
+            run.preamble = oi.SAFE_MODE + run.motors
             if self.num_reverts > MAX_REVERTS:
-                self._finish_run("fault", f"{MAX_REVERTS} stops at a drop in one run: close off the stairs")
-        elif frame.sources or frame.charging in (1, 2, 3):
-            self._finish_run("fault", "the robot met its charger and stopped: take the dock away or set it apart")
+                self._finish_run(run, "fault", f"{MAX_REVERTS} stops at a drop in one run: close off the stairs")
+        elif frame.sources or frame.charging in _CHARGING:
+            self._finish_run(run, "fault", "the robot met its charger and stopped: take the dock away or set it apart")
         else:
             mode = oi.mode_name(frame.mode)
-            self._finish_run("fault", f"the robot fell back to {mode} mode: was a button pressed? Start again")
+            self._finish_run(run, "fault", f"the robot fell back to {mode} mode: was a button pressed? Start again")
 
-    def _wait_for_frames(self) -> None:
+    def _wait_for_frames(self, run: _Run) -> None:
         silent_s = self._now_s() - self._heard_s
         if silent_s > LOST_S:
             self._lose(f"{self._port} has been silent for {silent_s:.1f} s: check cable and robot, then open it again")
-        if silent_s > STALE_S and not self._stale:
-            self._stale = True  # it may still hear us
+        if silent_s > STALE_S and not run.stale:
+            run.stale = True  # it may still hear us
             self._say(oi.HALT)
 
-    def _finish_run(self, end: End, message: str = "") -> None:
-        self._end, self.message, self._run_is_on = end, message, False
+    def _finish_run(self, run: _Run, end: End, message: str = "") -> None:
+        run.end, self.message = end, message
         self._say(oi.HALT)
 
     def finish(self) -> Outcome:
         """Motors off and seen to be off, and what the meter makes of the run. Cut short: `stopped`."""
-        if self._end is None:
-            self._finish_run("stopped")
-        end = self._end
-        assert end is not None
+        run = self._run
+        assert run is not None, "start comes before finish"
+        if run.end is None:
+            self._finish_run(run, "stopped")
         if not self._lost:
             self._say(oi.HALT)
             self._listen(TICK_S)
-            frame = self._last
-            assert frame is not None
-            if frame.left_mm_s or frame.right_mm_s:
+            assert self._last is not None
+            if self._last.left_mm_s or self._last.right_mm_s:
                 self._lose("the robot does not confirm that its wheels stand: lift it up, then open it again")
-        return self._meter.outcome(end)
+        assert run.end is not None
+        return run.meter.outcome(run.end)
 
     def stop(self) -> None:
         """Motors off at once. Idempotent, from any thread, never raises."""
@@ -508,11 +518,11 @@ def _wrapped(difference: int) -> int:
     return ((difference + 0x8000) & 0xFFFF) - 0x8000
 
 
-def _sensors(frame: Frame, left_counts: int, right_counts: int) -> Sensors:
+def _sensors(frame: Frame, bumps: int, left_counts: int, right_counts: int) -> Sensors:
     """A frame as the plain readings that planner and meter know."""
     return Sensors(
-        bump_left=bool(frame.bumps & 2),
-        bump_right=bool(frame.bumps & 1),
+        bump_left=bool(bumps & 2),
+        bump_right=bool(bumps & 1),
         cliff=frame.cliff,
         wall=bool(frame.wall),
         left_counts=left_counts,
