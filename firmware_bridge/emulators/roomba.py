@@ -17,7 +17,7 @@ from firmware_bridge import oi
 from firmware_bridge.plant import Actuators, Plant, Sensors
 
 STEP_US = 15_000
-SLEEP_S = 300.0  # in passive mode without a byte from the host
+SLEEP_STEPS = 20_000  # five minutes in passive mode without a byte from the host
 BANNER = (
     b"bl-start\r\nSTR730\r\nbootloader id: #x47175347 4C636FFF\r\nbootloader info rev: #xF000\r\n"
     b"bootloader rev: #x0001\r\n2007-05-14-1715-L   \r\nRoomba by iRobot!\r\nstr730\r\n2012-03-22-1549-L   \r\n"
@@ -60,7 +60,7 @@ class Emulator:
         self._encoder_base = (0, 0)
         self._distance_mm = 0.0
         self._angle_deg = 0.0
-        self._quiet_s = 0.0
+        self._quiet_steps = 0
         self._song_s = 0.0
         self._buttons_s = 0.0
 
@@ -139,8 +139,8 @@ class Emulator:
             self._buttons_s -= oi.STREAM_STEP_S
             if self._buttons_s <= 0:
                 self.buttons = 0
-        self._quiet_s = self._quiet_s + oi.STREAM_STEP_S if self.mode == oi.PASSIVE else 0.0
-        if self._quiet_s >= SLEEP_S:
+        self._quiet_steps = self._quiet_steps + 1 if self.mode == oi.PASSIVE else 0
+        if self._quiet_steps >= SLEEP_STEPS:
             self._set_mode(oi.OFF)
             self.asleep = True
 
@@ -151,7 +151,7 @@ class Emulator:
         if self.asleep:
             return b""
         if data:
-            self._quiet_s = 0.0
+            self._quiet_steps = 0
         out = b"".join([self._obey(opcode, args) for opcode, args in self._parser.feed(data)])
         return b"" if self.mute else out
 
@@ -168,7 +168,7 @@ class Emulator:
     def _set_mode(self, mode: int) -> None:
         """Off and passive let go of the motors; safe and full take over what runs."""
         self.mode = mode
-        self._quiet_s = 0.0
+        self._quiet_steps = 0
         if mode in (oi.OFF, oi.PASSIVE):
             self.actuators = _IDLE
             self.requested = (0, 0, 0, 0)
