@@ -4,12 +4,11 @@ Runs on virtual time and never sleeps; pacing is the runner's. A run equals `sim
 exactly, because both are the same compiled loop, here a second at a time.
 """
 
-import math
 from threading import Lock
 
-from devices.device import DeviceError, Progress, Readback, Refused, Rung
+from devices.device import DeviceError, Progress, Readback, Realised, Refused, Rung
 from devices.home.planners import new_plan, odometry, planned_s
-from devices.home.plant import BUMPS, TICK_S, Home
+from devices.home.plant import BUMPS, TICK_S, End, Home
 from devices.home.simulate import END_OF_CODE, limits, run_ticks
 from devices.home.types import Context, Outcome, Settings
 
@@ -27,7 +26,7 @@ class Simvac:
         self._home: Home | None = None
         self._settings: Settings | None = None
         self._ticks = 0
-        self._end: str | None = None
+        self._end: End | None = None
 
     def open(self) -> dict[str, str]:
         """Nothing to connect to."""
@@ -50,22 +49,22 @@ class Simvac:
             self._settings = settings
             self._plan = new_plan(settings, self._home.context)
             self._ticks = 0
-        how = {field: "read back" for field in settings.__dataclass_fields__}
-        return Readback(settings=settings, how=how)  # type: ignore[arg-type]
+        how: dict[str, Realised] = dict.fromkeys(settings.__dataclass_fields__, "read back")
+        return Readback(settings=settings, how=how)
 
     def advance(self) -> Progress:
         """Drive on for one second, or until the run ends."""
         with self._lock:
             home, settings = self._running()
             if self._end is None:
-                floor_ticks, floor_mah = limits(home.context)
+                limit_ticks, floor_mah = limits(home.context)
                 self._ticks, code = run_ticks(
                     home.world,
                     home.state,
                     self._plan,
                     settings.fan,
                     settings.brush,
-                    floor_ticks,
+                    limit_ticks,
                     floor_mah,
                     self._ticks,
                     _TICKS_A_CALL,
@@ -88,7 +87,7 @@ class Simvac:
         with self._lock:
             home, _ = self._running()
             assert self._end is not None
-            return home.truth(self._end)  # type: ignore[arg-type]
+            return home.truth(self._end)
 
     def stop(self) -> None:
         """End the run where it stands. Idempotent, from any thread; a run that has ended keeps its own end."""

@@ -132,6 +132,6 @@ def cells_under(
 @njit(cache=True)
 def _span(middle: float, reach: float, size: int) -> tuple[int, int]:
     """Indices [first, last) of the cells whose centres lie within reach of the middle."""
-    first = int(math.ceil((middle - reach) / DIRT_M - 0.5))
-    last = int(math.floor((middle + reach) / DIRT_M - 0.5)) + 1
+    first = math.ceil((middle - reach) / DIRT_M - 0.5)
+    last = math.floor((middle + reach) / DIRT_M - 0.5) + 1
     return max(first, 0), min(last, size)

@@ -184,5 +184,5 @@ class Meter:
                 s[BUMPS],
             ]
         )
-        error = np.array([0.02 * nominal, 2.0, 0.002, 0.75, 0.002 + 0.005 * z[4], 1.0])
+        error = np.array([0.01 * nominal, 2.0, 0.002, 0.75, 0.002 + 0.005 * z[4], 1.0])
         return Outcome(z, ("modelled", "measured", "measured", "modelled", "measured", "measured"), error, end)

@@ -1,8 +1,8 @@
 """A drawn floor plan, surveyed: the grids on which a robot's disc, brushes and wheels are looked up.
 
-Two grids beside the drawing itself: `space`, 2 cm cells, says what happens to a robot whose *centre* is there (obstacles
-are grown by its radius, so a collision is one look-up); `floor` and `room`, 5 cm cells, carry dirt and people. All
-arrays are indexed [y, x] with y upwards, so row 0 is the bottom of the drawing.
+Beside the drawing itself: `space`, 2 cm cells, says what happens to a robot whose *centre* is there: obstacles are
+grown by its radius, so that only near a wall the exact distance is asked. `floor` and `room`, 5 cm cells, carry dirt
+and people. All arrays are indexed [y, x] with y upwards, so row 0 is the bottom of the drawing.
 """
 
 import math
@@ -67,7 +67,8 @@ def _survey(
     seed_y, seed_x = int(start[1] / SPACE_M), int(start[0] / SPACE_M)
     if not inside or space[seed_y, seed_x] & BLOCKED or _near_drop(codes, cell_m, start[0], start[1]):
         raise ValueError(
-            f"floor plan {name}: the start ({start[0]:g}, {start[1]:g}) m is not {ROBOT_RADIUS_M:g} m clear of obstacles and drops"
+            f"floor plan {name}: the start ({start[0]:g}, {start[1]:g}) m is not {ROBOT_RADIUS_M:g} m clear "
+            "of obstacles and drops"
         )
     _flood(codes, cell_m, space, seed_y, seed_x)
     floor, room = _lay_floor(codes, rooms, cell_m, space, _cells(height_m, DIRT_M), _cells(width_m, DIRT_M))

@@ -178,8 +178,8 @@ def _draw(plan: NDArray[np.float64]) -> float:
 @njit(cache=True)
 def _place(plan: NDArray[np.float64], x: float, y: float) -> int:
     """Slot of a place on the visited map, -1 beyond it."""
-    ix = int(math.floor(x / _PLACE_M)) + _NUM_PLACES // 2
-    iy = int(math.floor(y / _PLACE_M)) + _NUM_PLACES // 2
+    ix = math.floor(x / _PLACE_M) + _NUM_PLACES // 2
+    iy = math.floor(y / _PLACE_M) + _NUM_PLACES // 2
     if 0 <= ix < _NUM_PLACES and 0 <= iy < _NUM_PLACES:
         return PLACES + iy * _NUM_PLACES + ix
     return -1
@@ -363,7 +363,7 @@ def _wheels(plan: NDArray[np.float64], wall: bool) -> tuple[int, int]:
     if plan[MODE] == _TURN:
         # The last tick turns exactly the rest.
         error = plan[TARGET] - plan[HEADING]
-        wheel = min(_TURN_MM_S, int(math.ceil(abs(error) * 0.5 * WHEEL_BASE_MM / TICK_S)))
+        wheel = min(_TURN_MM_S, math.ceil(abs(error) * 0.5 * WHEEL_BASE_MM / TICK_S))
         return (-wheel, wheel) if error > 0 else (wheel, -wheel)
     if plan[MODE] == _STRAIGHT or (plan[MODE] == _FOLLOW and plan[LOST] > 5.0):
         # A follower that has turned most of a circle without a wall goes straight until it meets one.
@@ -379,5 +379,5 @@ def _wheels(plan: NDArray[np.float64], wall: bool) -> tuple[int, int]:
 def _arc(speed: int, radius_m: float, left_hand: bool) -> tuple[int, int]:
     """Both wheels on a circle of that radius of the centre, the outer one at `speed`."""
     half = 0.5e-3 * WHEEL_BASE_MM
-    inner = int(round(speed * (radius_m - half) / (radius_m + half)))
+    inner = round(speed * (radius_m - half) / (radius_m + half))
     return (inner, speed) if left_hand else (speed, inner)

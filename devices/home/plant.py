@@ -1,6 +1,7 @@
 """The simulated home under a robot vacuum: drive, contacts, drops, dirt, sound and battery, 15 ms at a time.
 
-All of it is one compiled `advance` over plain arrays; `Home` wears it as a Plant for an emulator, `simulate` loops over it.
+All of it is one compiled `advance` over plain arrays; `Home` wears it as a Plant for an emulator, `simulate` loops
+over it.
 The robot is a disc, so it can always turn where it stands and a collision depends on its centre alone.
 """
 
@@ -58,7 +59,7 @@ _GRAZE = math.sin(math.radians(8.0))  # a contact nearly abeam slides past the b
 _BOTH_SIN = math.sin(math.radians(15.0))  # a contact this near the middle presses both bump switches
 
 End = Literal["finished", "run_limit", "battery", "stopped", "fault"]
-_SIMULATED: tuple[Literal["simulated"], ...] = ("simulated",) * len(OUTCOMES)
+_SIMULATED: tuple[Literal["simulated"], ...] = tuple("simulated" for _ in OUTCOMES)
 
 # Slots of `State.body`.
 STEPS, X, Y, HEADING, LEFT_MM, RIGHT_MM, HELD_LEFT, HELD_RIGHT, LATCHED, CLIFF, DOCKED, FALLEN = range(12)
