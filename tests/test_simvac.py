@@ -56,7 +56,7 @@ def test_the_pose_is_the_robots_own_estimate_in_the_drawing():
     device.start(CHOSEN)
     x, y, _ = device.advance().pose
     start_x, start_y = ARENA.plan.start_m
-    assert (x, y) == pytest.approx((start_x, start_y + 0.29), abs=0.02)  # a second ahead, facing north
+    assert (x, y) == pytest.approx((start_x, start_y + 0.27), abs=0.01)  # 15 ticks ahead, facing north
 
 
 def test_stop_ends_the_run_from_any_thread_and_as_often_as_you_like():
