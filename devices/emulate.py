@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             host, _, port = args.tcp.rpartition(":")
             line: Pty | Tcp = Tcp(host or "127.0.0.1", int(port))
         else:
-            line = Pty(args.pty or ports.new_path(args.device))
+            line = Pty(str(Path(args.pty).absolute()) if args.pty else ports.new_path(args.device))
     except (OSError, ValueError) as problem:
         print(f"{args.tcp or args.pty} cannot be served: {problem}", file=sys.stderr)
         return 2

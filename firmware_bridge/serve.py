@@ -23,6 +23,7 @@ from firmware_bridge.plant import Plant
 from firmware_bridge.transport import CLOCK_REPLY, CLOCK_REQUEST, STALL_S, clock_path
 
 MAX_LAG_S = 1.0  # a paced emulator that was held up longer than this lets the time go
+MAX_REQUEST_BYTES = 1_000_000  # a drawn home is some 10 kB
 
 
 class Emulator(Protocol):
@@ -270,6 +271,8 @@ class VirtualServer:
         channel.buffer += data
         while len(channel.buffer) >= CLOCK_REQUEST.size:
             kind, written, time_us, length = CLOCK_REQUEST.unpack_from(channel.buffer)
+            if kind not in (b"h", b"a", b"p", b"s", b"f") or length > MAX_REQUEST_BYTES:
+                return False
             whole = CLOCK_REQUEST.size + length
             if len(channel.buffer) < whole:
                 break
@@ -301,8 +304,6 @@ class VirtualServer:
                 emulator.lay_out(self._plant)
             elif kind == b"f":
                 emulator.fault(request)
-            elif kind != b"s":
-                raise _BadRequest
         except (KeyError, TypeError, ValueError) as problem:
             return json.dumps({"error": f"{type(problem).__name__}: {problem}"}).encode()
         return json.dumps({**emulator.state(), "now_s": self._now_us / 1e6, "num_dropped": line.num_dropped}).encode()
@@ -320,4 +321,4 @@ class VirtualServer:
 
 
 class _BadRequest(Exception):
-    """Not our language, or a count of bytes that never come."""
+    """A count of bytes that never come."""
