@@ -24,7 +24,8 @@ class Fields:
     def wrong(self, key: str, problem: str) -> UserError:
         """The error for a key of this table."""
         where = ".".join(part for part in (self.path, key) if part)
-        return UserError(f"{self.file}: {where}: {problem}" if where else f"{self.file}: {problem}")
+        message = f"{self.file}: {where}: {problem}" if where else f"{self.file}: {problem}"
+        return UserError(message.replace("\n", " "))
 
     def take(self, key: str) -> Any:
         """Any value."""
@@ -45,8 +46,10 @@ class Fields:
     def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
         """A finite number within [low, high]."""
         value = self.take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, f"is {_kind(value)}, not a number")
+        if not is_finite(value):
+            raise self.wrong(key, "is not a finite number; write one")
         if not low <= value <= high:
             raise self.wrong(key, f"is {value:g}; it must lie in {low:g} to {high:g}")
         return float(value)
@@ -95,6 +98,14 @@ class Fields:
             near = difflib.get_close_matches(key, self.taken, 1)
             hint = f'; did you mean "{near[0]}"?' if near else "; take it out"
             raise self.wrong(key, f"is not a key of this table{hint}")
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number that fits a float and is neither infinite nor nan."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # TOML's whole numbers may be of any length
+        return False
 
 
 def _kind(value: Any) -> str:

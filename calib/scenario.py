@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import UserError
-from calib.fields import Fields
+from calib.fields import Fields, is_finite
 from devices.home.types import OUTCOMES, PATTERNS, UNITS, Context, FloorPlan, Settings
 
 CHANNELS = ("mode_choice", "accept_override", "comparison")
@@ -139,15 +139,16 @@ def digest(value: Any) -> str:
 def load_scenario(name: str) -> Scenario:
     """The scenario of a file, or of a bare name among those that come with the lab."""
     path = Path(name)
-    if not path.suffix and not path.exists():
-        path = Path(__file__).resolve().parent.parent / "scenarios" / f"{name}.toml"
     try:
+        if not path.suffix and not path.exists():
+            path = Path(__file__).resolve().parent.parent / "scenarios" / f"{name}.toml"
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         shipped = sorted(p.stem for p in (Path(__file__).resolve().parent.parent / "scenarios").glob("*.toml"))
         raise UserError(f"{name}: no such scenario; give a TOML file or one of {', '.join(shipped)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{name}: cannot be read ({error}); give a readable TOML file") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{name}: cannot be read ({why}); give a readable TOML file") from None
     return load_scenario_text(text, str(path))
 
 
@@ -155,7 +156,7 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     """A Scenario from TOML; `file` names it in messages."""
     try:
         top = Fields(tomllib.loads(text), file)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one; a number of thousands of digits is a plain one
         raise UserError(f"{file}: is not TOML: {error}; mend that line") from None
     head = top.table("scenario")
     name, version, title = head.text("name"), head.text("version"), head.text("title")
@@ -280,7 +281,7 @@ def _limit(table: Fields, attributes: tuple[str, ...], contexts: tuple[str, ...]
 def _sound(table: Fields) -> tuple[tuple[int, float], ...]:
     pairs = table.items("fan_dba")
     table.end()
-    good = all(isinstance(p, list) and len(p) == 2 and all(isinstance(v, int | float) for v in p) for p in pairs)
+    good = all(isinstance(p, list) and len(p) == 2 and all(is_finite(v) for v in p) for p in pairs)
     if not good or [p[0] for p in pairs] != sorted({p[0] for p in pairs}):
         raise table.wrong(
             "fan_dba", "is not a list of [fan percent, dB(A)] with fan ascending; write [[0, 45], [100, 66]]"
@@ -300,7 +301,7 @@ def _floor_plans(table: Fields) -> dict[str, FloorPlan]:
         start = own.items("start_m")
         start_deg = own.number("start_deg", -360, 360)
         own.end()
-        if len(start) != 2 or not all(isinstance(v, int | float) for v in start):
+        if len(start) != 2 or not all(is_finite(v) for v in start):
             raise own.wrong("start_m", "is not [x, y] in metres")
         plan = FloorPlan(
             name=name,
