@@ -126,7 +126,7 @@ class Roomba:
         self._port = ""
         self._client: BridgeClient | None = None
         self._virtual = False
-        self._lost = "not open"
+        self._lost = "the robot is not open"
         self._stopped = threading.Event()
         self._decoder = oi.StreamDecoder(PACKETS)
         self._last: Frame | None = None
@@ -157,7 +157,12 @@ class Roomba:
         except ports.LinkDown as problem:
             raise LinkLost(str(problem)) from None
         self._lost, self._laid_out = "", False
-        self._hello()
+        try:
+            self._hello()
+        except LinkLost:
+            self._client.close()  # a robot that does not answer must not keep its port from others
+            self._client = None
+            raise
         frame = self._last
         assert frame is not None
         return {
@@ -213,12 +218,13 @@ class Roomba:
             self._client.wake()
 
     def _now_s(self) -> float:
-        assert self._client is not None
+        if self._client is None:
+            raise LinkLost(f"{self.address}: {self._lost}")
         return self._client.now_s
 
     def _exchange(self, data: bytes, until_s: float, armed: bool = False) -> bytes:
         if self._lost or self._client is None:
-            raise LinkLost(self._lost)
+            raise LinkLost(f"{self.address}: {self._lost}")
         try:
             return self._client.exchange(data, until_s, armed, self._may_move if armed else None)
         except ports.LinkDown as problem:
@@ -271,7 +277,7 @@ class Roomba:
 
     def _ask(self, kind: str, payload: dict[str, object]) -> dict[str, object]:
         if self._lost or self._client is None:
-            raise LinkLost(self._lost)
+            raise LinkLost(f"{self.address}: {self._lost}")
         try:
             return self._client.request(kind, payload)
         except ports.LinkDown as problem:
@@ -492,7 +498,7 @@ class Roomba:
                 self._say(oi.HALT + oi.PAUSE_STREAM + oi.STOP_OI)
             self._client.close()
             self._client = None
-        self._lost = "not open"
+        self._lost = "the robot is not open"
         self._end_emulator()
 
     def _end_emulator(self) -> None:

@@ -35,7 +35,7 @@ REQUEST = struct.Struct("<c?dI")
 ANSWER = struct.Struct("<cdI")
 NUM_HALTS = 3  # a byte may be lost on the wire
 _LOOK_S = 1.0  # how often an idle guard looks whether its session still lives
-_LAST_RESORT_S = 4  # a port that blocks for ever must not keep the guard alive with it
+_LAST_RESORT_S = 5  # a port that blocks for ever must not keep the guard alive with it
 
 
 class _SessionGone(Exception):
@@ -62,19 +62,19 @@ class Guard:
             return self._answer(b"b", f"{problem.pid} {problem}".encode())
         except LinkDown as problem:
             return self._answer(b"d", str(problem).encode())
+        why = ""
         try:
             self._answer(b"k", b"")
             while self._serve(*self._next_request()):
                 pass
-        except LinkDown as problem:
-            self._answer(b"d", str(problem).encode())
-        except _SessionGone as problem:
-            self.halt()
-            # For a session that was only slow: it reads this instead of an answer.
-            self._answer(b"d", str(problem).encode())
+        except (LinkDown, _SessionGone) as problem:
+            why = str(problem)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.alarm(_LAST_RESORT_S)
             self.halt()
+            if why:  # a session that was only slow reads this instead of an answer
+                self._answer(b"d", why.encode())
             self._transport.close()
         return None
 
@@ -143,8 +143,6 @@ class Guard:
             transport.wake()
             self._answer(b"k", b"")
         else:  # q
-            self.halt()
-            self._answer(b"k", b"")
             return False
         return True
 

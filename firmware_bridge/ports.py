@@ -92,7 +92,7 @@ def announced(record: dict[str, Any]) -> Iterator[None]:
 
 
 def running() -> list[dict[str, Any]]:
-    """The emulators of this user that run now, oldest pid first. Records of dead processes are removed."""
+    """The emulators of this user that run now, oldest pid first. What dead ones have left behind is removed."""
     found = []
     for path in sorted(_folder("emulators").glob("*.json")):
         try:
@@ -102,8 +102,20 @@ def running() -> list[dict[str, Any]]:
         if is_running(record["pid"]):
             found.append(record)
         else:
+            _bury(record)
             path.unlink(missing_ok=True)
     return sorted(found, key=lambda record: record["pid"])
+
+
+def _bury(record: dict[str, Any]) -> None:
+    """Remove a dead emulator's link: its pty's number may belong to somebody's terminal by now."""
+    link = Path(record["address"])
+    with contextlib.suppress(OSError):
+        if link.is_symlink() and str(link.readlink()) == record.get("tty"):
+            link.unlink()
+            if link.parent == _folder("emulators"):
+                link.with_name(link.name + ".clock").unlink(missing_ok=True)
+        (_folder("emulators") / f"clock-{record['pid']}").unlink(missing_ok=True)
 
 
 def emulator_at(address: str) -> dict[str, Any] | None:

@@ -66,9 +66,10 @@ class Pty:
             raise FileExistsError(f"{path} is taken: choose another path, or stop the emulator that runs there")
         Path(path).unlink(missing_ok=True)
         self.master, self._slave = os.openpty()
+        self.tty = os.ttyname(self._slave)
         tty.setraw(self._slave)
         os.set_blocking(self.master, False)
-        Path(path).symlink_to(os.ttyname(self._slave))
+        Path(path).symlink_to(self.tty)
         self.num_dropped = 0
         self.num_received = 0
         self.num_sent = 0
@@ -103,7 +104,7 @@ class Pty:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            if str(Path(self.address).readlink()) == os.ttyname(self._slave):
+            if str(Path(self.address).readlink()) == self.tty:
                 Path(self.address).unlink()
         os.close(self.master)
         os.close(self._slave)
@@ -111,6 +112,8 @@ class Pty:
 
 class Tcp:
     """A TCP port for one client at a time; the next one takes the line over."""
+
+    tty = None
 
     def __init__(self, host: str, port: int) -> None:
         self._listener = socket.create_server((host, port))
@@ -182,7 +185,7 @@ def serve_paced(
     end = _Termination(owner)
     step_s = emulator.step_us / 1e6
     emulator.lay_out(plant)
-    with ports.announced({"device": emulator.name, "address": line.address, "virtual": False}):
+    with ports.announced({"device": emulator.name, "address": line.address, "tty": line.tty, "virtual": False}):
         ready()
         due = time.monotonic() + step_s
         while True:
@@ -237,7 +240,8 @@ class VirtualServer:
         endings = {file.fileno() for file in end.files}
         channels: dict[int, _Channel] = {}
         try:
-            with ports.announced({"device": self._emulator.name, "address": line.address, "virtual": True}):
+            record = {"device": self._emulator.name, "address": line.address, "tty": line.tty, "virtual": True}
+            with ports.announced(record):
                 ready()
                 while True:
                     for number, _ in poll.poll():

@@ -23,7 +23,7 @@ import time
 import tty
 from typing import Any, Protocol
 
-from firmware_bridge.ports import Claim, LinkDown, PortBusy
+from firmware_bridge.ports import Claim, LinkDown, PortBusy, running
 
 CLOCK_REQUEST = struct.Struct("<cQQI")
 CLOCK_REPLY = struct.Struct("<QQI")
@@ -145,10 +145,19 @@ class VirtualTransport:
     def __init__(self, address: str, owner_pid: int) -> None:
         """Attach to the emulator at PATH. PortBusy or LinkDown, each one line."""
         self.address = address
-        self._claim = Claim(address, owner_pid)
         self._fd = -1
-        self._clock: socket.socket | None = None
         self._buffer = bytearray()
+        self._written = 0
+        # The clock first: only a living emulator answers, and only then is the pty behind PATH still its own.
+        try:
+            self._clock = connect_clock(address)
+        except OSError as problem:
+            raise self._absent(problem) from None
+        try:
+            self._claim = Claim(address, owner_pid)
+        except PortBusy:
+            self._clock.close()
+            raise
         try:
             self._fd = os.open(address, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,22 +166,12 @@ class VirtualTransport:
             # A read waits for the bytes that were announced, but not for ever.
             mode[6][termios.VMIN], mode[6][termios.VTIME] = 0, int(10 * STALL_S)
             termios.tcsetattr(self._fd, termios.TCSANOW, mode)
-            self._clock = connect_clock(address)
-            self._now_us, self._received, _ = self._ask(b"h", 0, b"")
-            self._written = 0
-        except OSError as problem:
+            self._now_us, self._received, _ = ask_clock(self._clock, b"h", 0, 0, b"")
+        except (OSError, termios.error) as problem:
             self.close()
-            if problem.errno in (errno.EBUSY, errno.EAGAIN):
+            if isinstance(problem, OSError) and problem.errno in (errno.EBUSY, errno.EAGAIN):
                 raise PortBusy(address, 0) from None
-            raise LinkDown(
-                f"no emulator at {address} ({_why(problem)}): start one with calib devices emulate --virtual"
-            ) from None
-        except termios.error as problem:
-            self.close()
-            raise LinkDown(f"{address} is no terminal: {problem}") from None
-        except LinkDown:
-            self.close()
-            raise
+            raise self._absent(problem) from None
 
     @property
     def now_s(self) -> float:
@@ -221,8 +220,7 @@ class VirtualTransport:
 
     def close(self) -> None:
         """Let go of the port."""
-        if self._clock is not None:
-            self._clock.close()
+        self._clock.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -241,12 +239,14 @@ class VirtualTransport:
             self._buffer += data
 
     def _ask(self, kind: bytes, time_us: int, payload: bytes) -> tuple[int, int, bytes]:
-        assert self._clock is not None
-        written = 0 if kind == b"h" else self._written
         try:
-            return ask_clock(self._clock, kind, written, time_us, payload)
+            return ask_clock(self._clock, kind, self._written, time_us, payload)
         except OSError as problem:
             raise self._down(problem) from None
+
+    def _absent(self, problem: Exception) -> LinkDown:
+        why = _why(problem) if isinstance(problem, OSError) else str(problem)
+        return LinkDown(f"no emulator at {self.address} ({why}): start one with calib devices emulate --virtual")
 
     def _down(self, problem: OSError) -> LinkDown:
         return LinkDown(
@@ -294,6 +294,7 @@ def ask_clock(
 
 def open_transport(address: str, owner_pid: int) -> "SerialTransport | VirtualTransport":
     """The transport that fits an address: virtual time where a side channel lies beside it."""
+    running()  # buries the dead: an old link must not lead to somebody's terminal
     if address.startswith("/") and os.path.lexists(clock_path(address)):
         return VirtualTransport(address, owner_pid)
     return SerialTransport(address, owner_pid)
