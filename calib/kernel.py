@@ -157,12 +157,17 @@ def log_target(
                 gap = features[a, 0, j] - features[a, 1, j]
                 for p in range(num):
                     total[p] += gap * w[j, p]
-            for p in range(num):
-                share[0, p] = min(max(row[p] * total[p] - tau[p], -60.0), 60.0)
-                share[1, p] = min(max(-row[p] * total[p] - tau[p], -60.0), 60.0)
-            _exp(share[0], share[0], scratch)
-            _exp(share[1], share[1], scratch)
             answer = chosen[a]
+            for p in range(num):
+                share[0, p] = row[p] * total[p] - tau[p]
+                share[1, p] = -row[p] * total[p] - tau[p]
+            for side in range(2):
+                if answer != 1 - side:  # log F(s) = s below -60: what would underflow the product is added at once
+                    for p in range(num):
+                        value[p] += scale * min(share[side, p] + 60.0, 0.0)
+                for p in range(num):
+                    share[side, p] = min(max(share[side, p], -60.0), 60.0)
+                _exp(share[side], share[side], scratch)
             for p in range(num):
                 lose_a = 1.0 / (1.0 + share[0, p])  # F(tau - r d)
                 lose_b = 1.0 / (1.0 + share[1, p])
