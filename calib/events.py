@@ -1,9 +1,10 @@
 """What the world tells a session (events) and what a session asks of the world (effects). Plain and JSON-able."""
 
+import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from devices.home.types import Settings
+from devices.home.types import OUTCOMES, Settings
 
 Question = Literal["choice", "comparison", "good_enough", "ready", "arm"]
 
@@ -154,13 +155,38 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 def event_from_json(body: dict[str, Any]) -> Event:
     """The inverse of `event_to_json`. ValueError where the body is no event."""
-    raw = dict(body)
-    kind = _EVENTS.get(raw.pop("event", ""))
-    if kind is None or set(raw) != {f.name for f in fields(kind)}:
+    try:
+        raw = dict(body)
+        kind = _EVENTS[raw.pop("event")]
+        if kind is Reading:
+            for name in ("z", "source", "error"):
+                raw[name] = tuple(raw[name])
+            raw["realised"] = Settings(**raw["realised"]) if raw["realised"] is not None else None
+        event: Event = kind(**raw)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"not an event: {body!r:.200}") from None
+    whole = set(raw) == {f.name for f in fields(kind)} and all(_fits(name, v) for name, v in raw.items())
+    if not whole or (isinstance(event, Quit) and event != Quit()):
         raise ValueError(f"not an event: {body!r:.200}")
-    if kind is Reading:
-        for name in ("z", "source", "error"):
-            raw[name] = tuple(raw[name])
-        raw["realised"] = Settings(**raw["realised"]) if raw["realised"] else None
-    event: Event = kind(**raw)
     return event
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a field's value is of its kind: names mean the same in every event."""
+    if name in ("z", "error"):
+        return len(value) == len(OUTCOMES) and all(_is_number(v) for v in value)
+    if name == "source":
+        return len(value) == len(OUTCOMES) and all(isinstance(v, str) for v in value)
+    if name.endswith("_s"):
+        return _is_number(value)
+    if name == "value":
+        return isinstance(value, int)
+    if name == "question":
+        return value in get_args(Question)
+    if name == "how":
+        return isinstance(value, dict)
+    return name == "realised" or isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
