@@ -62,6 +62,9 @@ def free_room() -> "Context":
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM. 0, or 2 after one line on what is wrong with the arguments."""
+    if args.virtual and args.tcp:
+        print("--virtual needs a pty: leave out --tcp", file=sys.stderr)
+        return 2
     import importlib
 
     from devices.home.plant import Home
@@ -73,9 +76,6 @@ def run(args: argparse.Namespace) -> int:
     def make_home(request: dict[str, Any]) -> Home:
         return Home(context_from_json(request["context"]), int(request["replicate"]))
 
-    if args.virtual and args.tcp:
-        print("--virtual needs a pty: leave out --tcp", file=sys.stderr)
-        return 2
     emulator = importlib.import_module(f"firmware_bridge.emulators.{args.device}").Emulator(args.seed)
     # Compiled before anybody can connect: a paced robot must not stand still for its first second.
     Home(free_room(), 0).advance(0.015, Actuators(1, 1, 1, 1, 1))
@@ -109,7 +109,10 @@ def main() -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m devices.emulate", description=__doc__)
     add_arguments(parser)
-    return run(parser.parse_args())
+    try:
+        return run(parser.parse_args())
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

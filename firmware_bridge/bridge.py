@@ -4,15 +4,15 @@
 socket FD. A Roomba obeys its last command for ever, so somebody must outlive the session that gave it. The guard writes
 HALT (the driver's stop bytes) several times and ends when
 
-- the session's end of the socket closes, or the session is no longer its parent (kill -9, crash, power of the
-terminal), - the session drives (`armed`) and is silent for HEARTBEAT_S of wall time (0: never, for emulators in virtual
-time,
+- the session's end of the socket closes, or the session is no longer its parent (kill -9, crash),
+- the session drives (`armed`) and is silent for HEARTBEAT_S of wall time (0: never, for emulators in virtual time,
   whose clock stands still while the session is silent),
 - SIGTERM comes (`calib stop`, without any session). Ctrl-C is for the session: the guard ignores SIGINT and SIGHUP.
 
-Request: `REQUEST` (kind, armed, time until which the clock shall go on, length), then data. Answer: `ANSWER` (status,
-clock, length), then data. Kinds: x write, wait, answer what came; t stop now, no answer, also while an x is under way;
-r ask an emulator; w wake the robot; q quit. Status: k done, d the link is down, b the port is busy.
+Request: `REQUEST` (kind, number, armed, time until which the clock shall go on, length), then data. Answer: `ANSWER`
+(status, number of the request, clock, length), then data. Kinds: x write, wait, answer what came; t stop now, no
+answer, also while an x is under way; r ask an emulator; w wake the robot; q quit, no answer. Status: k done, d the link
+is down, b the port is busy.
 
 Imports the standard library and pyserial only: the guard stands before the robot moves, and starts in a tenth of a
 second.
@@ -31,8 +31,8 @@ from typing import Any
 from firmware_bridge.ports import LinkDown, PortBusy
 from firmware_bridge.transport import SerialTransport, VirtualTransport, open_transport, readable
 
-REQUEST = struct.Struct("<c?dI")
-ANSWER = struct.Struct("<cdI")
+REQUEST = struct.Struct("<cI?dI")
+ANSWER = struct.Struct("<cIdI")
 NUM_HALTS = 3  # a byte may be lost on the wire
 _LOOK_S = 1.0  # how often an idle guard looks whether its session still lives
 _LAST_RESORT_S = 5  # a port that blocks for ever must not keep the guard alive with it
@@ -52,6 +52,7 @@ class Guard:
         self._heartbeat_s = heartbeat_s
         self._armed = False
         self._inbox = b""
+        self._number = 0  # of the request under way
         self._transport: SerialTransport | VirtualTransport
 
     def run(self, address: str) -> None:
@@ -92,7 +93,7 @@ class Guard:
         silent_since = time.monotonic()
         while True:
             if len(self._inbox) >= REQUEST.size:
-                kind, armed, until_s, length = REQUEST.unpack_from(self._inbox)
+                kind, self._number, armed, until_s, length = REQUEST.unpack_from(self._inbox)
                 whole = REQUEST.size + length
                 if len(self._inbox) >= whole:
                     data, self._inbox = self._inbox[REQUEST.size : whole], self._inbox[whole:]
@@ -170,7 +171,7 @@ class Guard:
     def _answer(self, status: bytes, data: bytes) -> None:
         now_s = self._transport.now_s if hasattr(self, "_transport") else 0.0
         with contextlib.suppress(OSError):  # nobody listens any more: the next look at the session finds out
-            self._session.sendall(ANSWER.pack(status, now_s, len(data)) + data)
+            self._session.sendall(ANSWER.pack(status, self._number, now_s, len(data)) + data)
 
 
 def _end(*_: Any) -> None:

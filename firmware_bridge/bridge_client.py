@@ -53,7 +53,10 @@ class BridgeClient:
         self._tap = tap
         self._came = b""
         self._now_s = 0.0
-        self._sending = threading.Lock()
+        self._inbox = b""
+        self._number = 0
+        # Reentrant: a signal handler may stop the robot while its own thread is sending.
+        self._sending = threading.RLock()
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(_PATIENCE_S)
         self.process = spawn(
@@ -89,6 +92,8 @@ class BridgeClient:
             if allowed is not None and not allowed():
                 data, armed = b"", False
             self._send(b"x", armed, until_s, data)
+            if data and allowed is not None and not allowed():  # a signal handler stopped between question and sending
+                self._send(b"t", False, 0.0, b"")
         if self._tap is not None and data:
             self._tap("sent", self._now_s, data)
         came = self._receive()
@@ -139,35 +144,42 @@ class BridgeClient:
         reap(self.process)
 
     def _send(self, kind: bytes, armed: bool, until_s: float, data: bytes) -> None:
+        if kind not in b"tq":
+            self._number += 1
         try:
-            self._socket.sendall(REQUEST.pack(kind, armed, until_s, len(data)) + data)
+            self._socket.sendall(REQUEST.pack(kind, self._number, armed, until_s, len(data)) + data)
         except OSError:
             # Why the guard ended stands in its last words, which are read instead of an answer.
             if kind in b"tq":
                 raise LinkDown(f"{self.address}: the guard process is gone; open the robot again") from None
 
     def _receive(self) -> bytes:
+        """The answer to the last request. Answers that an interrupt (Ctrl-C) left unread come before it."""
+        late = b""
+        while True:
+            status, number, data = self._next_answer()
+            if status == b"b":
+                raise PortBusy(self.address, int(data.partition(b" ")[0]))
+            if status == b"d":
+                raise LinkDown(data.decode())
+            if number == self._number:
+                return late + data
+            late += data
+
+    def _next_answer(self) -> tuple[bytes, int, bytes]:
         try:
-            answer = self._socket.recv(65_536)
-            while len(answer) < ANSWER.size:
-                answer += self._more()
-            status, self._now_s, length = ANSWER.unpack_from(answer)
-            data = answer[ANSWER.size :]
-            while len(data) < length:
-                data += self._more()
+            while True:
+                if len(self._inbox) >= ANSWER.size:
+                    status, number, now_s, length = ANSWER.unpack_from(self._inbox)
+                    whole = ANSWER.size + length
+                    if len(self._inbox) >= whole:
+                        self._now_s = now_s
+                        data, self._inbox = self._inbox[ANSWER.size : whole], self._inbox[whole:]
+                        return status, number, data
+                came = self._socket.recv(65_536)
+                if not came:
+                    raise ConnectionResetError
+                self._inbox += came
         except OSError as problem:
             why = "does not answer" if isinstance(problem, TimeoutError) else "is gone"
             raise LinkDown(f"{self.address}: the guard process {why}; open the robot again") from None
-        if status == b"k":
-            return data
-        text = data.decode()
-        if status == b"b":
-            pid, _, _ = text.partition(" ")
-            raise PortBusy(self.address, int(pid))
-        raise LinkDown(text)
-
-    def _more(self) -> bytes:
-        data = self._socket.recv(65_536)
-        if not data:
-            raise ConnectionResetError
-        return data

@@ -35,5 +35,5 @@ class Plant(Protocol):
     """A physical world under a robot. Deterministic from what it was made with; keeps its own clock."""
 
     def advance(self, dt_s: float, actuators: Actuators) -> Sensors:
-        """Move the world on by dt_s under constant actuators and read the sensors."""
+        """Move the world on by dt_s under constant actuators and read the sensors; dt_s = 0 only reads."""
         ...

@@ -173,8 +173,8 @@ class _Termination:
         self._write.setblocking(False)
         signal.set_wakeup_fd(self._write.fileno())
         signal.signal(signal.SIGTERM, lambda number, frame: None)
-        # Ctrl-C in a terminal goes to the whole group: with an owner it is the owner who decides what ends.
-        signal.signal(signal.SIGINT, (lambda number, frame: None) if owner is None else signal.SIG_IGN)
+        if owner is not None:  # Ctrl-C in a terminal goes to the whole group: the owner decides what ends
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.files = [self._read] if owner is None else [self._read, owner]
 
 
@@ -185,13 +185,14 @@ def serve_paced(
     end = _Termination(owner)
     step_s = emulator.step_us / 1e6
     emulator.lay_out(plant)
-    with ports.announced({"device": emulator.name, "address": line.address, "tty": line.tty, "virtual": False}):
+    record = {"device": emulator.name, "address": line.address, "tty": line.tty, "virtual": False}
+    with contextlib.closing(line), ports.announced(record):
         ready()
         due = time.monotonic() + step_s
         while True:
             found = select.select([*end.files, *line.files()], [], [], max(0.0, due - time.monotonic()))[0]
             if any(file in found for file in end.files):
-                break
+                return
             if found:
                 line.write(emulator.feed(line.read()))
             now = time.monotonic()
@@ -200,7 +201,6 @@ def serve_paced(
             while due <= now:
                 line.write(emulator.advance(step_s, plant))
                 due += step_s
-    line.close()
 
 
 class _Channel:

@@ -146,6 +146,22 @@ def test_nothing_slips_out_behind_a_stop_from_another_thread(address: str) -> No
         assert has_stopped(address)
 
 
+def test_an_answer_that_ctrl_c_left_unread_does_not_shift_the_rest(address: str) -> None:
+    with driving(address) as client:
+        now_s = client.now_s
+        client._send(b"x", True, now_s + 0.06, b"")  # and here the interrupt came
+        came = client.exchange(b"", now_s + 0.12, True)
+        assert len(oi.StreamDecoder(PACKETS).feed(came)) == 8 and client.now_s == pytest.approx(now_s + 0.12)
+
+
+def test_a_stop_from_a_signal_handler_comes_after_what_it_interrupts(address: str) -> None:
+    answers = [True, False]  # the handler runs between the question and the sending
+    with driving(address) as client:
+        client.exchange(oi.drive_direct(300, 300), client.now_s + 0.06, True, lambda: answers.pop(0))
+        client.exchange(b"", client.now_s + 0.06, False)
+        assert has_stopped(address)
+
+
 def test_a_second_session_is_refused_with_the_pid_of_the_first(address: str) -> None:
     with driving(address), pytest.raises(PortBusy, match=f"process {os.getpid()}") as refusal:
         BridgeClient(address, oi.HALT, 0.0)

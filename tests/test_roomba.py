@@ -178,6 +178,14 @@ def test_an_empty_battery_is_refused(robot: Roomba) -> None:
     assert robot.emulator_state()["actuators"] == [0, 0, 0, 0, 0]
 
 
+def test_a_robot_on_its_charger_is_refused(robot: Roomba) -> None:
+    frame = robot._last
+    assert frame is not None
+    for on_charger in (frame._replace(sources=2), frame._replace(charging=2)):
+        with pytest.raises(Refused, match="charger"):
+            robot._check(on_charger, SETTINGS, CONTEXT)
+
+
 def test_settings_beyond_the_robot_are_refused(robot: Roomba) -> None:
     robot.prepare(CONTEXT, 0)
     with pytest.raises(Refused, match="500 mm/s"):
