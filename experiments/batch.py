@@ -55,6 +55,9 @@ def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, flo
         u = answer_noise(setup, state, "choice")
         seconds = np.full(num, attention_s(setup, "choice"))
         state = rounds.chosen(setup, state, model.choose(setup, truth, mind, state, u), seconds, seconds)
+        if setup.scenario.protocol.ready and not (state.round - 1) % setup.scenario.protocol.run_every:
+            ready_s = setup.scenario.effort_s["ready"]
+            state = rounds.spend(state, attention_s=ready_s, wall_s=ready_s, effort=1.0)
         z, robot_s = run_outcome(setup, state)
         mind = model.experience(setup, truth, mind, state, z)
         state = rounds.question(setup, rounds.outcome(setup, state, z, robot_s, robot_s))
