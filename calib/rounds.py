@@ -102,15 +102,15 @@ def begin_round(setup: Setup, state: State) -> State:
     rows = np.arange(len(state.people))
     proposal = state.standing[rows, context] if setup.role == "advisor" else np.full(len(rows), -1)
     clocks = state.clocks.copy()
-    clocks[:, number] = clocks[:, number - 1]
+    clocks[state.active, number] = clocks[state.active, number - 1]
     clocks[state.active, number, 0] += 1
     return replace(
         state,
         round=number,
-        context=context,
-        replicate=replicate,
-        proposal=proposal,
-        pair=np.full(len(rows), -1),
+        context=np.where(state.active, context, state.context),
+        replicate=np.where(state.active, replicate, state.replicate),
+        proposal=np.where(state.active, proposal, state.proposal),
+        pair=np.where(state.active, -1, state.pair),
         clocks=clocks,
     )
 
@@ -141,6 +141,7 @@ def chosen(setup: Setup, state: State, option: Ints, attention_s: Floats, wall_s
     )
     of_mode = setup.mode_setting[np.minimum(option, setup.num_modes - 1)]
     commanded = np.where(option < setup.num_modes, of_mode, state.proposal)
+    commanded = np.where(state.active, commanded, state.commanded)
     standing = state.standing
     if setup.role == "tool":
         standing = standing.copy()
@@ -176,7 +177,7 @@ def question(setup: Setup, state: State) -> State:
     log_weight = live.answer_log_likelihood(state.belief, setup.prior, state.evidence, state.in_belief)
     u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
     pair = policy.choose(setup, state.belief, log_weight, u)
-    return replace(state, pair=np.where(state.active, pair, -1))
+    return replace(state, pair=np.where(state.active, pair, state.pair))
 
 
 def compared(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
@@ -214,7 +215,9 @@ def measure(setup: Setup, state: State) -> State:
     return replace(
         state,
         belief=belief,
-        diagnostics=diagnostics,
+        diagnostics=live.Diagnostics(
+            *(np.where(state.active, new, old) for new, old in zip(diagnostics, state.diagnostics, strict=True))
+        ),
         in_belief=state.evidence.num_answers.copy(),
         standing=standing,
         estimate=Estimate(**held),
