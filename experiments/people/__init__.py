@@ -11,10 +11,13 @@ what a person sees: the context, the proposal, the question. All arrays have a l
 """
 
 import importlib
+import math
 from pathlib import Path
 from types import ModuleType
 
 from calib.errors import UserError
+
+_RANGES = {"rationality": (0.0, 1e6), "lapse": (0.0, 1.0), "about_equal": (1e-6, 100.0)}  # others: any finite number
 
 
 def person_names() -> list[str]:
@@ -34,7 +37,11 @@ def load_person(spec: str) -> tuple[ModuleType, dict[str, float]]:
         if key not in model.PARAMETERS:
             raise UserError(f'--person: {name} has no parameter "{key}"; it has {", ".join(model.PARAMETERS)}')
         try:
-            parameters[key] = float(value)
+            number = float(value)
         except ValueError:
             raise UserError(f'--person: {key} is "{value}", not a number') from None
+        low, high = _RANGES.get(key, (-math.inf, math.inf))
+        if not math.isfinite(number) or not low <= number <= high:
+            raise UserError(f"--person: {key} is {value}; it must be a finite number in {low:g} to {high:g}")
+        parameters[key] = number
     return model, parameters
