@@ -379,7 +379,7 @@ class Roomba:
             if run.end is not None:
                 break
             self._tick(run)
-        elapsed_s = run.next_s - run.began_s
+        elapsed_s = round(run.next_s - run.began_s, 6)  # the same figure whatever the clock stood at
         fraction = 1.0 if run.end == "finished" else min(elapsed_s / run.planned_s, 1.0)
         return Progress(elapsed_s, fraction, run.meter.pose, run.meter.bumps, run.end is not None)
 
