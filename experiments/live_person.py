@@ -41,11 +41,15 @@ class SimulatedPerson:
     truth: Truth
     mind: Mind
     rounds: dict[int, dict[str, Any]] = field(default_factory=dict)  # what only we know of each round
+    card: tuple[int, NDArray[np.int64]] | None = None  # round and context of a card that they have yet to look at
 
     def answer(self, state: State, question: str) -> tuple[int, float]:
         """The answer and its simulated seconds."""
         u = answer_noise(self.setup, state, question)
+        self._look_at_card(state, question)
         if question == "choice":
+            if (state.round - 1) % self.setup.scenario.protocol.run_every:
+                self.card = (state.round, state.context)
             value = self.model.choose(self.setup, self.truth, self.mind, state, u)
             alone = self.model.choose_alone(self.setup, self.truth, self.mind, u)
             self.rounds[state.round] = {"alone": self.setup.mode_setting[alone], "f_hat": self.mind.f_hat}
@@ -54,6 +58,13 @@ class SimulatedPerson:
         else:
             value = self.model.good_enough(self.setup, self.truth, self.mind, state, u)
         return int(value[0]), attention_s(self.setup, question)
+
+    def _look_at_card(self, state: State, question: str) -> None:
+        """A round without a run has no reading: its card is taken in before the next question is answered."""
+        if self.card is None or (question == "choice" and state.round == self.card[0]):
+            return
+        z = self.setup.map.z[state.commanded, self.card[1]].mean(axis=1)
+        self.mind, self.card = self.model.experience(self.setup, self.truth, self.mind, state, z), None
 
     def saw(self, state: State, z: tuple[float, ...]) -> None:
         """The outcome, from which they learn."""
