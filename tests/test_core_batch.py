@@ -103,20 +103,14 @@ def evidence_of(evidence: Evidence, i: int) -> list[Any]:
     return [column[i].tolist() for column in evidence]
 
 
-@pytest.mark.parametrize("ready", [False, True])
+@pytest.mark.parametrize("protocol", [{}, {"ready": True}, {"run_every": 3}, {"ready": True, "run_every": 2}])
 @pytest.mark.parametrize(
     ("role", "stop_rule"), [("tool", "max_rounds"), ("advisor", "accepted"), ("advisor", "declared")]
 )
-def test_a_live_session_is_a_batch_of_one(flat: Make, role: str, stop_rule: str, ready: bool) -> None:
+def test_a_live_session_is_a_batch_of_one(flat: Make, role: str, stop_rule: str, protocol: dict[str, Any]) -> None:
     """Standing, degree, clocks, evidence, belief, times: the same bits; true degrees and times too."""
-    setup = flat(
-        role=role,
-        stop_rule=stop_rule,
-        max_rounds=6,
-        num_particles=128,
-        seed=2,
-        protocol={"ready": ready, "run_every": 1},
-    )
+    protocol = {"ready": False, "run_every": 1, **protocol}
+    setup = flat(role=role, stop_rule=stop_rule, max_rounds=6, num_particles=128, seed=2, protocol=protocol)
     model, _ = load_person("rational")
     batch = simulate_sessions(setup, model, {}, np.arange(4))
     for i in (0, 3):

@@ -109,12 +109,12 @@ def importance_sampling(prior: Prior, evidence: Evidence) -> tuple[Floats, Float
 
 
 def test_a_surprising_answer_enters_by_steps_and_the_posterior_is_right(lab: Make) -> None:
-    """Five answers for the first attribute, then one against it: the gate opens, and the belief is still exact."""
+    """Three answers for the first attribute, then one against it: the gate opens, and the belief is still exact."""
     setup = lab()
     belief = live.start(setup.prior, ONE, 3, 4096)
     evidence = empty_evidence(1, 10, 2, 3)
     done = np.array([0])
-    for a, b in (([1, 0, 0], [0, 1, 0]), ([1, 0, 0], [0, 0, 1]), ([0.8, 0.1, 0.2], [0.2, 0.6, 0.5])):
+    for a, b in (([1.0, 0, 0], [0.0, 1, 0]), ([1.0, 0, 0], [0.0, 0, 1]), ([0.8, 0.1, 0.2], [0.2, 0.6, 0.5])):
         evidence = compare(evidence, a, b, 0)
         belief, diagnostics = update(belief, setup.prior, evidence, done, ONE, 3, ALL)
         done = evidence.num_answers.copy()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from calib import live, rounds
 from calib.choice import comparison_log_probs
 from calib.errors import UserError
+from calib.evidence import Evidence, empty_evidence
 from calib.kernel import COMPARISON
 from calib.policies import load_policy, policy_names
 from calib.policies.information_gain import expected_gain
@@ -42,9 +44,9 @@ def after_some_rounds(setup: Setup, num: int) -> State:
         good_enough=np.full((num, setup.max_rounds + 1), -1, np.int8),
         clocks=np.zeros((num, setup.max_rounds + 1, 5)),
     )
-    capacity = rounds.empty_evidence(num, 2, setup.num_modes + 1, setup.num_attributes)
+    capacity = empty_evidence(num, 2, setup.num_modes + 1, setup.num_attributes)
     wide = [np.concatenate([a, b], axis=1) for a, b in zip(state.evidence[:-1], capacity[:-1], strict=True)]
-    state = replace(state, evidence=state.evidence._make([*wide, state.evidence.num_answers]))
+    state = replace(state, evidence=Evidence(*[*wide, state.evidence.num_answers]))
     state = rounds.begin_round(setup, state)
     return rounds.chosen(setup, state, np.arange(num) % setup.num_modes, np.zeros(num), np.zeros(num))
 
@@ -174,11 +176,11 @@ def test_a_person_model(lab: Make, name: str, role: str) -> None:
 def take(state: State, rows: np.ndarray) -> State:
     """These people only."""
 
-    def one(value: object) -> object:
+    def one(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return value[rows]
         if hasattr(value, "_make"):
-            return type(value)(*(one(v) for v in value))  # type: ignore[attr-defined]
+            return type(value)(*(one(v) for v in value))
         if isinstance(value, rounds.Estimate):
             return rounds.Estimate(*(v[rows] for v in vars(value).values()))
         return value

@@ -440,7 +440,7 @@ def test_any_order_of_events(lab: Make) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     machine = type("Machine", (AnyEvents,), {"make": staticmethod(lab)})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=120, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
