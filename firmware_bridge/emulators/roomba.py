@@ -57,6 +57,7 @@ class Emulator:
         self._parser = oi.CommandParser()
         self._plant: Plant | None = None
         self._resting = True
+        self._rest_ma = 0
         self._encoder_base = (0, 0)
         self._distance_mm = 0.0
         self._angle_deg = 0.0
@@ -70,6 +71,7 @@ class Emulator:
         """Put the robot into another world. The session goes on: mode, stream and encoder registers stay."""
         left, right = self._encoders()
         self.sensors = plant.advance(0.0, _IDLE)
+        self._rest_ma = self.sensors.current_ma
         self._encoder_base = (left - self.sensors.left_counts, right - self.sensors.right_counts)
         self._plant = plant
         self._resting = True
@@ -309,16 +311,18 @@ class Emulator:
         return whole
 
     def _motor_ma(self, packet: int) -> int:
-        """The battery's one current shared out by what each consumer nominally draws, W. The rest: electronics, fan."""
+        """What the plant's one current has over that at rest, shared out by what each motor nominally draws, W.
+
+        The fan has its share too but no packet, so it shows in the battery's current alone, as in the robot.
+        """
         a = self.actuators
-        total = self.sensors.current_ma
-        if total <= 0 or a == _IDLE:
+        above_rest = self.sensors.current_ma - self._rest_ma
+        if above_rest <= 0 or a == _IDLE:
             return 0
-        left, right = abs(a.left_mm_s) / 400, abs(a.right_mm_s) / 400
+        left, right = abs(a.left_mm_s) / 100, abs(a.right_mm_s) / 100
         brush, side = a.brush / 20, a.side_brush / 83
         part = (left, right, brush, side)[packet - 54]
-        whole = 3.5 + left + right + brush + side + 20 * (a.fan / 100) ** 1.6
-        return _clip(round(total * part / whole), 32767)
+        return _clip(round(above_rest * part / (left + right + brush + side + 20 * (a.fan / 100) ** 1.6)), 32767)
 
     def _light(self, packet: int) -> int:
         """Light bumper signals from left to right: strong at a contact, faint noise of the room otherwise."""
