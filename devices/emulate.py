@@ -67,20 +67,10 @@ def run(args: argparse.Namespace) -> int:
         return 2
     import importlib
 
-    from devices.home.plant import Home
-    from devices.home.types import context_from_json
     from firmware_bridge import ports
-    from firmware_bridge.plant import Actuators
     from firmware_bridge.serve import Pty, Tcp, VirtualServer, serve_paced
 
-    def make_home(request: dict[str, Any]) -> Home:
-        return Home(context_from_json(request["context"]), int(request["replicate"]))
-
-    emulator = importlib.import_module(f"firmware_bridge.emulators.{args.device}").Emulator(args.seed)
-    # Compiled before anybody can connect: a paced robot must not stand still for its first second.
-    Home(free_room(), 0).advance(0.015, Actuators(1, 1, 1, 1, 1))
-    home = Home(free_room(), args.seed % 16)
-    try:
+    try:  # the port before the compiler, so that a mistake is told at once
         if args.tcp:
             host, _, port = args.tcp.rpartition(":")
             line: Pty | Tcp = Tcp(host or "127.0.0.1", int(port))
@@ -89,6 +79,18 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as problem:
         print(f"{args.tcp or args.pty} cannot be served: {problem}", file=sys.stderr)
         return 2
+
+    from devices.home.plant import Home
+    from devices.home.types import context_from_json
+    from firmware_bridge.plant import Actuators
+
+    def make_home(request: dict[str, Any]) -> Home:
+        return Home(context_from_json(request["context"]), int(request["replicate"]))
+
+    emulator = importlib.import_module(f"firmware_bridge.emulators.{args.device}").Emulator(args.seed)
+    # Compiled before anybody is told: a paced robot must not stand still for its first second.
+    Home(free_room(), 0).advance(0.015, Actuators(1, 1, 1, 1, 1))
+    home = Home(free_room(), args.seed % 16)
 
     def ready() -> None:
         if args.json:
