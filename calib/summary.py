@@ -45,7 +45,9 @@ def summarise(entries: list[Entry], journal: str) -> dict[str, Any]:
         summary["time"]["true"] = truth["time"]
     if last:
         exact = truth["rounds"][-1]["gaps"] if truth else None
-        summary["gaps"] = exact or last["gaps"]
+        found = exact or last["gaps"]
+        summary["gaps"] = {name: found[name] for name in GAPS}
+        summary["choice_and_mediation"] = None if exact else found["choice_and_mediation"]
         summary["gaps_known"] = "exact" if exact else "estimated"
         summary["gaps_round"] = last["round"]
     return summary

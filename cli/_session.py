@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -159,7 +160,8 @@ def _signals(runner: Runner) -> list[int]:
 
     def handle(number: int, frame: Any) -> None:
         pressed.append(number)
-        runner.stop(signal.Signals(number).name)
+        # in a thread: the handler may have interrupted the very code that holds the driver's lock
+        threading.Thread(target=runner.stop, args=(signal.Signals(number).name,), daemon=True).start()
         if len(pressed) > 1:
             raise KeyboardInterrupt
 

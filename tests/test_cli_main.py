@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from test_journal import a_session, a_version_0_journal
 
 import cli
 import cli.main
 from calib.journal import open_journal
 from cli.main import command_names, main
+from test_journal import a_session, a_version_0_journal
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("numpy", "numba", "scipy", "pymc", "pytensor", "sqlalchemy", "rich", "serial")

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from homes import drafted, stepped
 
 from devices.home.meter import Meter
 from devices.home.plant import TICK_S, Home
 from devices.home.types import OUTCOMES, PATTERNS, Outcome, Settings
+from homes import drafted, stepped
 
 CONTEXTS = drafted()
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from homes import drafted, drawn, empty_room
 
 from devices.home.plan import BLOCKED, CARPET_FLOOR, HARD_FLOOR, ROBOT_RADIUS_M, SPACE_M, room_names, survey
+from homes import drafted, drawn, empty_room
 
 CLOSED = ("######", "#aaaa#", "#aaaa#", "#aaaa#", "#aaaa#", "######")
 

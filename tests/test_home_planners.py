@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from homes import any_settings, drafted, stepped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from devices.home.planners import decide, new_plan, planned_s
 from devices.home.plant import TICK_S, Home, make_state, make_world
 from devices.home.simulate import limits, run_ticks, simulate
 from devices.home.types import PATTERNS, Settings
+from homes import any_settings, drafted, stepped
 
 CONTEXTS = drafted()
 FLAT, ARENA = CONTEXTS["weekday"], CONTEXTS["arena-clean"]

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from homes import SOUND_DBA, any_settings, drafted, drawn, drive, empty_room, stepped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from devices.home.power import CAPACITY_MAH
 from devices.home.sound import CARPET_DB, FRONT_DOOR_DB, WALL_DB
 from devices.home.types import Settings
 from firmware_bridge.plant import Actuators
+from homes import SOUND_DBA, any_settings, drafted, drawn, drive, empty_room, stepped
 
 CONTEXTS = drafted()
 ARENA = CONTEXTS["arena-spill"]

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from homes import any_settings, drafted, stepped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.home.plant import Home
 from devices.home.simulate import simulate, simulate_table
 from devices.home.types import OUTCOMES, Settings
+from homes import any_settings, drafted, stepped
 
 CONTEXTS = drafted()
 ARENA = CONTEXTS["arena-spill"]

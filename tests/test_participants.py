@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_journal import a_version_0_journal, refused
 
 from calib.errors import JournalError
 from calib.journal import migrate, open_journal
@@ -18,6 +17,7 @@ from calib.participants import (
     link,
     list_participants,
 )
+from test_journal import a_version_0_journal, refused
 
 NOW = "2030-01-02T03:04:05.000000+00:00"
 

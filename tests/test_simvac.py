@@ -3,12 +3,12 @@
 from threading import Thread
 
 import pytest
-from homes import drafted
 
 from devices.device import Device, DeviceError, Refused
 from devices.home.simulate import simulate
 from devices.home.types import Settings
 from devices.simvac import open_device
+from homes import drafted
 
 ARENA = drafted()["arena-spill"]
 CHOSEN = Settings(80, 60, 300, 1, "lanes", True)

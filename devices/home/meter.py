@@ -28,7 +28,7 @@ from devices.home.plan import (
 )
 from devices.home.planners import SIDE_BRUSH
 from devices.home.plant import DIRT_FULL_SCALE_G_S, MM_PER_COUNT, WHEEL_BASE_MM, End, World, make_world
-from devices.home.sound import emission, heard_dba
+from devices.home.sound import emission, heard_dba, wheel_noise
 from devices.home.types import Context, Outcome, Settings
 from firmware_bridge.plant import Sensors
 
@@ -116,7 +116,8 @@ def _add(
     floor = world.floor
     iy = min(max(int(s[Y] / DIRT_M), 0), floor.shape[0] - 1)
     ix = min(max(int(s[X] / DIRT_M), 0), floor.shape[1] - 1)
-    loud = m.loud[1 if floor[iy, ix] == CARPET_FLOOR else 0] * dt_s
+    wheels = wheel_noise(0.5 * (abs(left_mm) + abs(right_mm)) / dt_s)
+    loud = (m.loud[1 if floor[iy, ix] == CARPET_FLOOR else 0] + wheels) * dt_s
     s[SOUND] += loud
     if world.room[iy, ix] >= 0:
         m.sound[world.room[iy, ix]] += loud

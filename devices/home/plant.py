@@ -31,7 +31,7 @@ from devices.home.plan import (
     survey,
 )
 from devices.home.power import CAPACITY_MAH, battery_step, motor_load_w, wheel_load_w
-from devices.home.sound import emission, heard_dba, loudness
+from devices.home.sound import emission, heard_dba, loudness, wheel_noise
 from devices.home.types import OUTCOMES, Context, Outcome
 from firmware_bridge.plant import Actuators, Sensors
 
@@ -340,7 +340,7 @@ def steps(
         if phase == PLAN_EVERY - 1:
             picked_g = _sweep(floor, loose, bound, covered, under, b, t)
             iy, ix = int(b[Y] / DIRT_M), int(b[X] / DIRT_M)
-            loud = t[LOUD + (1 if floor[iy, ix] == CARPET_FLOOR else 0)]
+            loud = t[LOUD + (1 if floor[iy, ix] == CARPET_FLOOR else 0)] + wheel_noise(0.5 * (abs(left) + abs(right)))
             if room[iy, ix] >= 0:
                 sound[room[iy, ix]] += loud
             _end_tick(b, loud, picked_g, keys[1])

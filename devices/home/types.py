@@ -29,7 +29,7 @@ class Settings:
     speed: int  # mm/s
     passes: int
     pattern: Literal["lanes", "spiral", "wall"]
-    edge: bool  # a lap along the walls at the end
+    edge: bool  # a lap along the walls at the end of each pass
 
 
 @dataclass(frozen=True)
