@@ -97,7 +97,8 @@ class ControlServer:
         seen = -1
         while True:
             with self._changed:
-                self._changed.wait_for(lambda seen=seen: self._version != seen or self._closed, timeout=1.0)  # type: ignore[misc]
+                if self._version == seen and not self._closed:
+                    self._changed.wait(timeout=1.0)
                 seen, status, closed = self._version, self._status, self._closed
             yield status
             if closed:

@@ -390,6 +390,10 @@ def _modes(top: Fields, attributes: tuple[Attribute, ...]) -> tuple[Mode, ...]:
     if len(modes) < 2:
         raise top.wrong("modes", "has one mode only; a menu needs at least two")
     _distinct(top, "modes", [m.name for m in modes])
+    for i, mode in enumerate(modes):
+        twin = next((m for m in modes[:i] if m.settings == mode.settings), None)
+        if twin:
+            raise top.wrong("modes", f'"{mode.name}" has the settings of "{twin.name}"; one menu entry a setting')
     return tuple(modes)
 
 

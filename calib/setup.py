@@ -107,7 +107,7 @@ def make_setup(
     num_particles: int | None = None,
     table: OutcomeMap | None = None,
 ) -> Setup:
-    """A Setup. UserError for an unknown role, policy or rule, or for limits that leave a context without a mode."""
+    """A Setup. UserError for an unknown role, policy or rule, and for limits that leave a context without a mode."""
     if role not in ROLES:
         raise UserError(f'--role: "{role}" is not a role; choose {" or ".join(ROLES)}')
     if stop_rule not in STOP_RULES:

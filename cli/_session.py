@@ -129,6 +129,14 @@ def conduct(plan: Plan) -> int:
     finally:
         unregister(plan.run)
         screen.close()
+    complete(plan, session, screen)
+    if pressed:
+        return 130
+    return 3 if session.stop_reason == "device_failure" else 0
+
+
+def complete(plan: Plan, session: Session, screen: "_terminal.Screen") -> None:
+    """What comes after the stop document: the truth of a simulation, the audit, the summary."""
     if plan.person is not None:
         documents = {t: [e.body for e in plan.journal.entries(plan.run, [t]) if e.body] for t in ("start", "round")}
         body = truth_document(plan.person, session, documents["start"][0], documents["round"])
@@ -141,9 +149,6 @@ def conduct(plan: Plan) -> int:
         print(json.dumps(summary))
     else:
         screen.summary(summary)
-    if pressed:
-        return 130
-    return 3 if session.stop_reason == "device_failure" else 0
 
 
 def _audit(plan: Plan) -> None:

@@ -19,6 +19,7 @@ def main(args: argparse.Namespace) -> int:
     from calib.registry import runners
     from calib.replay import events_of, fold, missing_documents, run_entries, setup_of
     from cli import _session
+    from cli._terminal import Screen
 
     with open_journal(args.journal) as journal:
         entries = run_entries(journal, args.run)
@@ -27,7 +28,9 @@ def main(args: argparse.Namespace) -> int:
         living = [e for e in runners() if e.run == run]
         if living:
             raise UserError(f"run {run}: is going on (pid {living[0].pid}); attach to it or stop it")
-        if any(e.type == "stop" for e in entries):
+        simulated = start["person_model"] != "human"
+        ended = any(e.type == "stop" for e in entries)
+        if ended and (not simulated or any(e.type == "truth" for e in entries)):
             raise UserError(f"run {run}: has ended; `calib replay {run}` recomputes it, `calib run` begins another")
         spec = args.device or start["device_spec"]
         device = _session.device_of(spec)
@@ -36,22 +39,23 @@ def main(args: argparse.Namespace) -> int:
                 f"--device: {spec} is a {device.rung}, the run began on a {start['rung']}; use the same rung"
             )
         setup = setup_of(start)
-        simulated = start["person_model"] != "human"
         person = _session.person_of(setup, start["person_model"], start["person"]) if simulated else None
         folded = fold(setup, start, events_of(entries), person)
         journal.append_many(run, [(r.type, r.body) for r in missing_documents(entries, folded)])
-        return _session.conduct(
-            _session.Plan(
-                run=run,
-                setup=setup,
-                device=device,
-                journal=journal,
-                journal_url=args.journal,
-                person=person,
-                number=start["person"],
-                facts={"device_spec": spec} | {k: start[k] for k in ("kind", "rung", "person_model", "pace")},
-                resumed=folded.session,
-                audit=args.audit == "on" or (args.audit == "auto" and not args.json),
-                json=args.json,
-            )
+        plan = _session.Plan(
+            run=run,
+            setup=setup,
+            device=device,
+            journal=journal,
+            journal_url=args.journal,
+            person=person,
+            number=start["person"],
+            facts={"device_spec": spec} | {k: start[k] for k in ("kind", "rung", "person_model", "pace")},
+            resumed=folded.session,
+            audit=args.audit == "on" or (args.audit == "auto" and not args.json),
+            json=args.json,
         )
+        if ended:  # killed between its stop and its truth: nothing moves any more, only the end is written
+            _session.complete(plan, folded.session, Screen(setup, quiet=args.json))
+            return 0
+        return _session.conduct(plan)

@@ -13,7 +13,7 @@ from devices.home.simulate import why_ended
 from devices.home.types import PATTERNS, Context, FloorPlan, Settings
 from firmware_bridge.plant import Actuators, Sensors
 
-_DRAFT = Path(__file__).parent.parent / "scenarios" / "floor_plans.draft.toml"
+_DRAFT = Path(__file__).parent.parent / "tests" / "floor_plans.toml"
 SOUND_DBA = ((0, 42.0), (20, 52.0), (40, 57.0), (60, 61.5), (80, 66.0), (100, 70.0))
 
 any_settings = st.builds(
