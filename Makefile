@@ -17,7 +17,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 run: $(VENV)/.installed
-	$(VENV)/bin/calib run scenarios/apartment.toml --device roomba:emulator --person rational --seed 7
+	$(VENV)/bin/calib run apartment --device roomba:emulator --person rational --seed 7 --rounds 12
 
 test: $(VENV)/.installed lint
 	$(PY) -m pytest

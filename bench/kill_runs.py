@@ -82,13 +82,11 @@ def main() -> int:
             different += bodies(after) != unbroken
             replayed += bool(finished(calib(folder, "replay", run))["differences"])
             if (number + 1) % 10 == 0:
-                print(
-                    f"{number + 1} kills: {lost} lost, {different} different, {replayed} replays differ",
-                    file=sys.stderr,
-                )
+                print(f"{number + 1}: {lost} lost, {different} differ, {replayed} replays differ", file=sys.stderr)
+    resumed = len(known) - first
     print(
-        f"{args.times} kills on {args.device} ({killed} with a run to resume, {early} before it began): {lost} lost an "
-        f"acknowledged entry, {different} ended with other numbers, {replayed} replays differ"
+        f"{args.times} kills on {args.device} ({resumed} runs to go on with, {args.times - resumed} killed before they "
+        f"began): {lost} lost an acknowledged entry, {different} ended with other numbers, {replayed} replays differ"
     )
     return 1 if lost or different or replayed else 0
 
