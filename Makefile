@@ -16,11 +16,17 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: $(VENV)/.installed
+# Compiled code and outcome maps live in the user's cache, one folder for each state of the sources.
+$(VENV)/.compiled: $(VENV)/.installed
+	$(PY) -m experiments.warm
+	@touch $@
+
+run: $(VENV)/.compiled
 	$(VENV)/bin/calib run apartment --device roomba:emulator --person rational --seed 7 --rounds 12
 
-test: $(VENV)/.installed lint
-	$(PY) -m pytest
+# Two processes of one thread each; a file's tests stay together, because they share what they set up.
+test: $(VENV)/.compiled lint
+	NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .
@@ -28,7 +34,7 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.compiled
 	$(PY) -m bench.engine
 
 # The lock carries hashes and no addresses.
