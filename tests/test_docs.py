@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import itertools
 import json
 import re
@@ -178,14 +179,49 @@ def test_a_picture_is_whole_and_asks_nothing_of_the_net(path: Path) -> None:
 
 
 def test_the_sessions_picture_is_its_text() -> None:
-    """README shows one session twice: every line of the text is in the picture."""
-    readme = (ROOT / "README.md").read_text()
-    block = re.search(r"^```text\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    assert block is not None
-    tree = ElementTree.parse(ROOT / "docs" / "images" / "session.svg")
+    """README shows one session twice. Both are written by `write_session`, below."""
+    tree = ElementTree.parse(PICTURE)
     shown = re.sub(r"\s", "", "".join(tree.getroot().itertext()))
-    for line in block.group(1).splitlines():
-        assert re.sub(r"\s", "", line) in shown, line
+    for line in session_text().splitlines():
+        assert re.sub(r"\s", "", line) in shown, f"{line}\nmake run | .venv/bin/python tests/test_docs.py"
+
+
+PICTURE = ROOT / "docs" / "images" / "session.svg"
+SESSION = re.compile(r"(?<=^```text\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
+
+
+def session_text() -> str:
+    block = SESSION.search((ROOT / "README.md").read_text())
+    assert block is not None
+    return block.group()
+
+
+def write_session(text: str) -> None:
+    """Put what `make run` printed into README and its picture: `make run | .venv/bin/python tests/test_docs.py`."""
+    from rich.console import Console
+    from rich.text import Text
+
+    text = text[text.index(load_scenario("apartment").title) :].rstrip("\n") + "\n"
+    readme = ROOT / "README.md"
+    readme.write_text(SESSION.sub(lambda _: text, readme.read_text()))
+    colours = {
+        r"\|[ \-o]+\|": "#7ee787",
+        r"^(degree of|time to|gaps of|what would|audit by|stopped after).*?(?=  |,|$)": "bold #79c0ff",
+        r"accepted(?=  )": "#f2cc60",
+    }
+    width = max(map(len, text.splitlines())) + 1
+    console = Console(record=True, width=width, file=io.StringIO(), color_system="truecolor", force_terminal=True)
+    for line in text.splitlines():
+        coloured = Text(line)
+        for pattern, style in colours.items():
+            coloured.highlight_regex(pattern, style)
+        console.print(coloured, soft_wrap=True)
+    svg = console.export_svg(title="make run", unique_id="session")
+    # No font from the net: whatever monospace the reader has.
+    svg = re.sub(
+        r"@font-face \{.*?\}\s*|\s*font-variant-east-asian: full-width;|\n\s*<!--.*?-->", "", svg, flags=re.DOTALL
+    )
+    PICTURE.write_text(svg.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace"))
 
 
 # --- the examples of docs/extending.md --------------------------------------------------------------------------------
@@ -275,3 +311,7 @@ def test_the_three_examples_in_one_session(
     summary = json.loads(capsys.readouterr().out)
     assert (summary["device"], summary["policy"], summary["rounds"]) == ("turtle", "disagreement", 2)
     assert not list((tmp_path / "calib").glob("*.json")), "the runner has left its entry behind"
+
+
+if __name__ == "__main__":
+    write_session(sys.stdin.read())
