@@ -25,7 +25,7 @@ def menu_log_probs(
     and inertia are (..., 1). An option that is not offered has log probability -inf. Luce's rule on rationality times
     utility with a lapse of uniform choice among what is offered (McFadden; Evans, Stuhlmueller and Goodman 2016).
     """
-    value = rationality * utility + reliance * recommended + inertia * last
+    value = menu_values(utility, rationality, reliance, recommended, inertia, last)
     value = xp.where(offered > 0, value, -xp.inf)
     value = xp.exp(value - xp.max(value, axis=-1, keepdims=True))
     share = value / xp.sum(value, axis=-1, keepdims=True)
@@ -34,6 +34,13 @@ def menu_log_probs(
     probability = lapse * uniform + (1 - lapse) * share
     # the inner `where` keeps log away from 0, whose gradient would be nan
     return xp.where(offered > 0, xp.log(xp.where(offered > 0, probability, 1.0)), -xp.inf)
+
+
+def menu_values(
+    utility: Any, rationality: Any, reliance: Any = 0.0, recommended: Any = 0.0, inertia: Any = 0.0, last: Any = 0.0
+) -> Any:
+    """What the options are worth in log odds, (..., K). With standard Gumbel noise on top the best one is chosen."""
+    return rationality * utility + reliance * recommended + inertia * last
 
 
 def comparison_log_probs(xp: Any, difference: Any, rationality: Any, about_equal: Any) -> Any:

@@ -16,14 +16,13 @@ from calib.streams import stream_key, uniforms
 from experiments import oracle
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
-SLOTS = {"choice": 0, "comparison": 1, "good_enough": 2}
 _EFFORT = {"tool": "choose", "advisor": "decide"}  # what choosing is called in the effort table, by role
 
 
 def answer_noise(setup: Setup, state: State, question: str) -> NDArray[np.float64]:
-    """(N,) the uniforms of one question of one round."""
-    key = stream_key(setup.seed, "person answers")
-    return uniforms(key, state.people, state.round, len(SLOTS))[:, SLOTS[question]]
+    """The uniforms of one question of one round: (N, 2 M + 3) for a choice, (N, 1) for the others."""
+    width = 2 * (setup.num_modes + 1) + 1 if question == "choice" else 1
+    return uniforms(stream_key(setup.seed, f"person {question}"), state.people, state.round, width)
 
 
 def attention_s(setup: Setup, question: str) -> float:

@@ -161,7 +161,7 @@ def test_every_command_has_json_before_and_after_its_action(command, capsys):
 @pytest.mark.parametrize(
     ("words", "begin"),
     [
-        (["journl"], "calib: no command 'rusn': did you mean `calib journal`?"),
+        (["journl"], "calib: no command 'journl': did you mean `calib journal`?"),
         (["../runs"], "calib: no command '../runs'"),
         (["main"], "calib: no command 'main'"),
         (["_table"], "calib: no command '_table'"),

@@ -102,8 +102,12 @@ def test_people_choose_as_the_engine_expects(lab: Callable[..., Setup], role: st
     setup, num = lab(role=role), 20_000
     state, truth, mind = twins(setup, num)
     model, _ = load_person("rational")
-    u = uniforms(stream_key(3, "test choices"), np.arange(num), 1, 1)[:, 0]
+    u = uniforms(stream_key(3, "test choices"), np.arange(num), 1, 2 * setup.num_modes + 3)
     options = model.choose(setup, truth, mind, state, u)
+    # the same noise without the proposal: who did not take it chose what they would have chosen anyway
+    alone = model.choose_alone(setup, truth, mind, u)
+    sober = (u[:, 0] >= truth.lapse) & (options < setup.num_modes)
+    assert np.array_equal(options[sober], alone[sober])
     features = rounds.options(setup, state)[0]
     proposed, numbers = rounds.proposed_option(setup, state)[0], np.arange(len(features))
     log_p = menu_log_probs(
@@ -127,7 +131,7 @@ def test_people_compare_as_the_engine_expects(lab: Callable[..., Setup]) -> None
     pair = 5
     a, b = setup.pairs[pair]
     state = replace(state, pair=np.full(num, pair))
-    u = uniforms(stream_key(4, "test comparisons"), np.arange(num), 1, 1)[:, 0]
+    u = uniforms(stream_key(4, "test comparisons"), np.arange(num), 1, 1)
     answers = model.compare(setup, truth, mind, state, u)
     difference = (setup.cards[a] - setup.cards[b]) @ truth.weights[0]
     p = np.exp(comparison_log_probs(np, difference, truth.rationality[0, COMPARISON], truth.about_equal[0]))

@@ -143,7 +143,7 @@ def test_a_person_model(lab: Make, name: str, role: str) -> None:
     people = np.arange(num)
     truth, mind = draw_truth(setup, people, parameters), first_mind(setup, people)
     state = replace(after_some_rounds(setup, num), pair=people % len(setup.pairs))
-    u = uniforms(stream_key(2, "person answers"), people, 2, 3)
+    u = uniforms(stream_key(2, "person answers"), people, 2, 2 * setup.num_modes + 3)
     images = [a.copy() for a in (*truth, *mind, state.standing, state.f_hat)]
     num_options = setup.num_modes + (role == "advisor")
     ranges = {"choose": num_options, "compare": 3, "good_enough": 2}
@@ -152,8 +152,8 @@ def test_a_person_model(lab: Make, name: str, role: str) -> None:
         who = type(truth)(*(a[rows] for a in truth))
         what = Mind(*(a[rows] for a in mind))
         part = take(state, rows)
-        return {f: getattr(model, f)(setup, who, what, part, u[rows, k]) for k, f in enumerate(ranges)} | {
-            "choose_alone": model.choose_alone(setup, who, what, u[rows, 0])
+        return {f: getattr(model, f)(setup, who, what, part, u[rows]) for f in ranges} | {
+            "choose_alone": model.choose_alone(setup, who, what, u[rows])
         }
 
     whole = answers(people)
@@ -213,7 +213,7 @@ def test_good_enough_is_the_acceptance_curve(lab: Make) -> None:
     curve = replace(setup.scenario.acceptance, a50=float(degree) - 0.03, gamma=0.1, lapse=0.05)
     setup = replace(setup, scenario=replace(setup.scenario, acceptance=curve))
     model, _ = load_person("rational")
-    u = uniforms(stream_key(5, "test"), people, 1, 1)[:, 0]
+    u = uniforms(stream_key(5, "test"), people, 1, 1)
     yes = model.good_enough(setup, truth, first_mind(setup, people), replace(state, standing=standing), u)
     expected = 0.1 + 0.85 / (1 + np.exp(-curve.slope * 0.03))
     assert abs(yes.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / num)

@@ -1,13 +1,14 @@
 """Simulated people. A person model is a file in this folder with
 
     PARAMETERS: dict[str, float | None]                  what `--person NAME,key=value` may set; None: from population
-    choose(setup, truth, mind, state, u) -> (N,)         option of the offer; u (N,) uniforms
+    choose(setup, truth, mind, state, u) -> (N,)         option of the offer, the proposal after the modes
     compare(setup, truth, mind, state, u) -> (N,)        0 the first card, 1 the second, 2 about equal
     good_enough(setup, truth, mind, state, u) -> (N,)    0 or 1
     experience(setup, truth, mind, state, z) -> Mind     what seeing the outcome z (N, 6) does to them
 
 `truth` is what the person is (experiments/truth.py), `mind` what they expect of the modes; `state` is read only for
-what a person sees: the context, the proposal, the question. All arrays have a leading axis of people.
+what a person sees: the context, the proposal, the question. `u` are the uniforms of this question, (N, 2 M + 3) for a
+choice and (N, 1) for the others: a model's only randomness. All arrays have a leading axis of people.
 """
 
 import importlib

@@ -13,34 +13,45 @@ PARAMETERS: dict[str, float | None] = dict.fromkeys(("rationality", "lapse", "re
 
 def choose(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
     """The option chosen: a mode, or the proposal as the last option."""
-    features, proposed, channel = mind.f_hat, np.full(len(u), -1), MODE_CHOICE
-    if setup.role == "advisor":
-        shown = setup.phi[state.proposal, state.context]
-        features = np.concatenate([features, shown[:, None]], axis=1)
-        proposed, channel = rounds.proposed_option(setup, state), ACCEPT_OVERRIDE
-    return pick(choice_log_probs(truth, mind, features, proposed, channel), u)
+    if setup.role != "advisor":
+        return choose_alone(setup, truth, mind, u)
+    shown = setup.phi[state.proposal, state.context]
+    features = np.concatenate([mind.f_hat, shown[:, None]], axis=1)
+    return pick_option(truth, mind, features, rounds.proposed_option(setup, state), ACCEPT_OVERRIDE, u)
 
 
 def choose_alone(setup: Setup, truth: Truth, mind: Mind, u: Floats) -> Ints:
     """The mode that the same person with the same noise chooses where nothing is recommended."""
-    return pick(choice_log_probs(truth, mind, mind.f_hat, np.full(len(u), -1), MODE_CHOICE), u)
+    channel = ACCEPT_OVERRIDE if setup.role == "advisor" else MODE_CHOICE  # as rational as in the answer they gave
+    return pick_option(truth, mind, mind.f_hat, np.full(len(u), -1), channel, u)
 
 
-def choice_log_probs(truth: Truth, mind: Mind, features: Floats, proposed: Ints, channel: int) -> Floats:
-    """(N, K) log probabilities over options with the features (N, K, J)."""
+def pick_option(truth: Truth, mind: Mind, features: Floats, proposed: Ints, channel: int, u: Floats) -> Ints:
+    """(N,) the choice among options with the features (N, K, J): probabilities as in calib/choice.py.
+
+    u (N, 1 + 2 L), L >= K: one number says whether they lapse, L make the options' Gumbel noise, L their luck then.
+    Each option has noise of its own, so that a proposal more on the table changes the choice only if it is chosen.
+    """
+    num, width = features.shape[1], (u.shape[1] - 1) // 2
+    gumbel = -np.log(-np.log(u[:, 1 : 1 + num]))
+    best = np.argmax(option_values(truth, mind, features, proposed, channel) + gumbel, axis=1)
+    lapse = np.argmax(u[:, 1 + width : 1 + width + num], axis=1)
+    return np.where(u[:, 0] < truth.lapse, lapse, best)
+
+
+def option_values(truth: Truth, mind: Mind, features: Floats, proposed: Ints, channel: int) -> Floats:
+    """(N, K) what the options are worth, in log odds."""
     utility = np.zeros(features.shape[:2])
     for j in range(features.shape[2]):
         utility += features[:, :, j] * truth.weights[:, None, j]
     numbers = np.arange(features.shape[1])
-    return choice.menu_log_probs(
-        np,
+    return choice.menu_values(
         utility,
         truth.rationality[:, channel, None],
-        truth.lapse[:, None],
-        reliance=truth.reliance[:, None],
-        recommended=(numbers == proposed[:, None]).astype(float),
-        inertia=truth.inertia[:, None],
-        last=(numbers == mind.last_mode[:, None]).astype(float),
+        truth.reliance[:, None],
+        (numbers == proposed[:, None]).astype(float),
+        truth.inertia[:, None],
+        (numbers == mind.last_mode[:, None]).astype(float),
     )
 
 
@@ -51,7 +62,8 @@ def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> 
     difference = np.zeros(len(u))
     for j in range(gap.shape[1]):
         difference += gap[:, j] * truth.weights[:, j]
-    return pick(choice.comparison_log_probs(np, difference, truth.rationality[:, COMPARISON], truth.about_equal), u)
+    log_probs = choice.comparison_log_probs(np, difference, truth.rationality[:, COMPARISON], truth.about_equal)
+    return pick(log_probs, u[:, 0])
 
 
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
@@ -60,7 +72,7 @@ def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats)
     degree = alignment.degree(setup, w, alignment.extremes(setup, w), state.standing)[:, 0]
     curve = setup.scenario.acceptance
     rise = 1 / (1 + np.exp(-curve.slope * (degree - curve.a50)))
-    return (u < curve.gamma + (1 - curve.gamma - curve.lapse) * rise).astype(np.int64)
+    return (u[:, 0] < curve.gamma + (1 - curve.gamma - curve.lapse) * rise).astype(np.int64)
 
 
 def experience(setup: Setup, truth: Truth, mind: Mind, state: State, z: Floats) -> Mind:
