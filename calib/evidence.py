@@ -25,6 +25,10 @@ class Evidence(NamedTuple):
     chosen: Ints  # (N, A): option; in a comparison 0 is a, 1 is b, 2 is about equal
     num_answers: Ints  # (N,)
 
+    def of(self, low: int, high: int) -> "Evidence":
+        """The people from `low` up to `high`."""
+        return Evidence(*(column[low:high] for column in self))  # type: ignore[arg-type]
+
 
 def empty_evidence(num_people: int, capacity: int, num_options: int, num_attributes: int) -> Evidence:
     """No answers yet; room for `capacity` of them."""

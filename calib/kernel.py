@@ -9,6 +9,8 @@ Unconstrained coordinates of a particle, D = J - 1 + 7: J - 1 log ratios of weig
 of the three channels; logit lapse; reliance; inertia; log about-equal threshold.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -18,6 +20,19 @@ Ints = NDArray[np.int64]
 
 NUM_EXTRA = 7
 MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON = 0, 1, 2
+
+
+class Answers(NamedTuple):
+    """One person's answers: a row of calib.evidence.Evidence."""
+
+    features: Floats  # (A, K, J)
+    recommended: Floats  # (A, K)
+    last: Floats  # (A, K)
+    num_options: Ints  # (A,)
+    channel: Ints  # (A,)
+    chosen: Ints  # (A,)
+
+
 _FLUSH = 4  # answers multiplied before one log: (1e-26)^4 stays far above the smallest float
 
 
@@ -75,15 +90,8 @@ def weights(x: Floats, num_attributes: int, out: Floats) -> None:
 @njit(cache=True, nogil=True, error_model="numpy")
 def log_target(
     x: Floats,
-    concentration: Floats,
-    prior_mean: Floats,
-    prior_sd: Floats,
-    features: Floats,
-    recommended: Floats,
-    last: Floats,
-    num_options: Ints,
-    channel: Ints,
-    chosen: Ints,
+    prior: Any,
+    answers: Answers,
     first: int,
     first_new: int,
     end: int,
@@ -95,11 +103,12 @@ def log_target(
 ) -> None:
     """Log density of one person's particles: prior_scale * prior + answers [first, first_new) + new_scale * the rest.
 
-    The rest are the answers [first_new, end).
-    x (D, P); concentration (J,), prior_mean and prior_sd (7,); features (A, K, J), recommended and last (A, K),
-    num_options, channel and chosen (A,). Writes value (P,) and gradient (D, P). The prior is up to a constant: the
-    Dirichlet in log-ratio coordinates is proportional to prod w^a.
+    The rest are the answers [first_new, end). x (D, P), prior a calib.prior.Prior. Writes value (P,) and gradient
+    (D, P). The prior is up to a constant: the Dirichlet in log-ratio coordinates is proportional to prod w^a.
     """
+    concentration, prior_mean, prior_sd = prior.concentration, prior.mean, prior.sd
+    features, recommended, last = answers.features, answers.recommended, answers.last
+    num_options, channel, chosen = answers.num_options, answers.channel, answers.chosen
     num = x.shape[1]
     num_attributes = concentration.shape[0]
     extra = num_attributes - 1

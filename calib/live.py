@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from calib.evidence import Evidence
-from calib.kernel import log_target, weights
+from calib.kernel import Answers, log_target, weights
 from calib.prior import Prior
 from calib.streams import fold, stream_key, uniform_at
 
@@ -71,10 +71,8 @@ def update(
         _update_people(
             particles[low:high],
             step[low:high],
-            prior.concentration,
-            prior.mean,
-            prior.sd,
-            *(column[low:high] for column in evidence),
+            prior,
+            evidence.of(low, high),
             since[low:high],
             people[low:high],
             key,
@@ -94,10 +92,8 @@ def answer_log_likelihood(belief: Belief, prior: Prior, evidence: Evidence, sinc
     def work(low: int, high: int) -> None:
         _likelihood_people(
             belief.particles[low:high],
-            prior.concentration,
-            prior.mean,
-            prior.sd,
-            *(column[low:high] for column in evidence),
+            prior,
+            evidence.of(low, high),
             since[low:high],
             out[low:high],
         )
@@ -130,6 +126,13 @@ def over_people(work: Callable[[int, int], None], num: int) -> None:
             done.result()
 
 
+@njit(cache=True, nogil=True)
+def _answers(evidence: Evidence, i: int) -> Answers:
+    """The answers of one person."""
+    e = evidence
+    return Answers(e.features[i], e.recommended[i], e.last[i], e.num_options[i], e.channel[i], e.chosen[i])
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _weights_people(particles: Floats, out: Floats) -> None:
     for i in range(particles.shape[0]):
@@ -139,16 +142,8 @@ def _weights_people(particles: Floats, out: Floats) -> None:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _likelihood_people(
     particles: Floats,
-    concentration: Floats,
-    prior_mean: Floats,
-    prior_sd: Floats,
-    features: Floats,
-    recommended: Floats,
-    last: Floats,
-    num_options: Ints,
-    channel: Ints,
-    chosen: Ints,
-    count: Ints,
+    prior: Prior,
+    evidence: Evidence,
     since: Ints,
     out: Floats,
 ) -> None:
@@ -156,18 +151,11 @@ def _likelihood_people(
     for i in range(particles.shape[0]):
         log_target(
             particles[i],
-            concentration,
-            prior_mean,
-            prior_sd,
-            features[i],
-            recommended[i],
-            last[i],
-            num_options[i],
-            channel[i],
-            chosen[i],
+            prior,
+            _answers(evidence, i),
             since[i],
             since[i],
-            count[i],
+            evidence.num_answers[i],
             1.0,
             0.0,
             False,
@@ -180,16 +168,8 @@ def _likelihood_people(
 def _update_people(
     particles: Floats,
     step: Floats,
-    concentration: Floats,
-    prior_mean: Floats,
-    prior_sd: Floats,
-    features: Floats,
-    recommended: Floats,
-    last: Floats,
-    num_options: Ints,
-    channel: Ints,
-    chosen: Ints,
-    count: Ints,
+    prior: Prior,
+    evidence: Evidence,
     since: Ints,
     people: Ints,
     key: np.uint64,
@@ -200,18 +180,16 @@ def _update_people(
 ) -> None:
     num = particles.shape[2]
     for i in range(particles.shape[0]):
-        if not active[i] or since[i] == count[i]:
+        end = evidence.num_answers[i]
+        if not active[i] or since[i] == end:
             continue
-        x = particles[i]
-        own = fold(fold(key, np.uint64(people[i])), np.uint64(count[i]))
+        x, answers = particles[i], _answers(evidence, i)
+        own = fold(fold(key, np.uint64(people[i])), np.uint64(end))
         new = np.empty(num)
         unused = np.empty((1, 1))
         scale, stage = 0.0, 0
         while scale < 1.0:
-            log_target(
-                x, concentration, prior_mean, prior_sd, features[i], recommended[i], last[i], num_options[i],
-                channel[i], chosen[i], since[i], since[i], count[i], 1.0, 0.0, False, new, unused,
-            )  # fmt: skip
+            log_target(x, prior, answers, since[i], since[i], end, 1.0, 0.0, False, new, unused)
             rise = 1.0 - scale
             ess = _ess(new, rise)
             if stage == 0:
@@ -228,10 +206,7 @@ def _update_people(
             scale = min(scale + rise, 1.0) if rise < 1.0 - scale else 1.0
             draw = fold(own, np.uint64(stage))
             _resample(x, new, rise, draw)
-            rate = _move(
-                x, step[i], concentration, prior_mean, prior_sd, features[i], recommended[i], last[i], num_options[i],
-                channel[i], chosen[i], since[i], count[i], scale, draw,
-            )  # fmt: skip
+            rate = _move(x, step[i], prior, answers, since[i], end, scale, draw)
             step[i] = min(max(step[i] * np.exp(0.7 * (rate - _TARGET_ACCEPT)), _STEP_LOW), _STEP_HIGH)
             accept_out[i] = rate
             stage += 1
@@ -299,15 +274,8 @@ def _cholesky(x: Floats) -> Floats:
 def _move(
     x: Floats,
     step: float,
-    concentration: Floats,
-    prior_mean: Floats,
-    prior_sd: Floats,
-    features: Floats,
-    recommended: Floats,
-    last: Floats,
-    num_options: Ints,
-    channel: Ints,
-    chosen: Ints,
+    prior: Prior,
+    answers: Answers,
     since: int,
     end: int,
     scale: float,
@@ -333,10 +301,7 @@ def _move(
     value, gradient = np.empty(num), np.empty((dims, num))
     white = np.empty((dims, num))
     new_x = x.copy()
-    log_target(
-        new_x, concentration, prior_mean, prior_sd, features, recommended, last, num_options, channel, chosen, 0, since,
-        end, scale, 1.0, True, value, gradient,
-    )  # fmt: skip
+    log_target(new_x, prior, answers, 0, since, end, scale, 1.0, True, value, gradient)
     energy = value.copy()
     for d in range(dims):
         for p in range(num):
@@ -351,10 +316,7 @@ def _move(
                 shear = factor[d, e]
                 for p in range(num):
                     new_x[d, p] += steps[p] * shear * momentum[e, p]
-        log_target(
-            new_x, concentration, prior_mean, prior_sd, features, recommended, last, num_options, channel, chosen, 0,
-            since, end, scale, 1.0, True, value, gradient,
-        )  # fmt: skip
+        log_target(new_x, prior, answers, 0, since, end, scale, 1.0, True, value, gradient)
         _whiten(factor, gradient, white)
         for d in range(dims):
             for p in range(num):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from calib.choice import comparison_log_probs, menu_log_probs
 from calib.evidence import Evidence, add_choice, add_comparison, empty_evidence
-from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE, NUM_EXTRA, log_target, weights
+from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE, NUM_EXTRA, Answers, log_target, weights
 from calib.prior import Prior
 
 Floats = NDArray[np.float64]
@@ -58,10 +58,10 @@ def kernel(
     """Value (P,) and gradient (D, P)."""
     count = int(evidence.num_answers[0]) if end is None else end
     value, gradient = np.empty(x.shape[1]), np.empty(x.shape)
-    columns = [column[0] for column in evidence[:-1]]
+    answers = Answers(*(column[0] for column in evidence[:-1]))
     middle = count if first_new is None else first_new
     args = (first, middle, count, new_scale, prior_scale, True, value, gradient)
-    log_target(x, *prior, *columns, *args)
+    log_target(x, prior, answers, *args)
     return value, gradient
 
 
