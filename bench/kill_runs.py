@@ -5,9 +5,11 @@ lost, documents that differ from an unbroken run, and differences of the replay;
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -35,6 +37,18 @@ def finished(process: "subprocess.Popen[str]") -> dict[str, object]:
     return found
 
 
+def started(folder: Path, others: int) -> float:
+    """Wait until the journal has a run more than `others`; when that was."""
+    while True:
+        with (
+            contextlib.suppress(sqlite3.Error),
+            sqlite3.connect(f"file:{folder}/calib.db?mode=ro", uri=True) as database,
+        ):
+            if database.execute("select count(*) from runs").fetchone()[0] > others:
+                return time.monotonic()
+        time.sleep(0.005)
+
+
 def bodies(entries: list[Entry]) -> list[object]:
     """What an unbroken run and a resumed one must share."""
     return [e.body for e in entries if e.type in ("round", "stop", "truth")]
@@ -54,8 +68,9 @@ def main() -> int:
         folder = Path(name)
         words = ("run", "apartment", "--device", args.device, "--rounds", args.rounds, "--seed", "3")
         finished(calib(folder, *words))  # warms every cache
-        begun = time.monotonic()
-        whole = str(finished(calib(folder, *words))["run"])
+        process = calib(folder, *words)
+        begun = started(folder, 1)
+        whole = str(finished(process)["run"])
         length = time.monotonic() - begun
         url = f"sqlite:///{folder}/calib.db"
         with open_journal(url) as journal:
@@ -64,7 +79,8 @@ def main() -> int:
         first = len(known)
         for number in range(args.times):
             process = calib(folder, *words)
-            time.sleep(chance.uniform(0.3, 1.05) * length)
+            started(folder, len(known))
+            time.sleep(chance.uniform(0, 1) * length)
             process.kill()
             process.communicate()
             with open_journal(url) as journal:

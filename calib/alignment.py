@@ -105,7 +105,7 @@ def plain_regret(setup: Setup, w: Floats, ends: Extremes, standing: Ints) -> lis
     missing = (
         np.sum(ends.best[0] * setup.context_p[:, None], axis=0) - expected_utility(setup, w[None], standing[None])[0]
     )
-    missing = np.maximum(missing, 0.0)
+    missing = np.where(missing > 1e-9, missing, 0.0)  # below it is rounding, not regret
     present = np.sum(setup.phi[standing, np.arange(setup.num_contexts)] * setup.context_p[:, None], axis=0)
     out = []
     for j, attribute in enumerate(setup.scenario.attributes):
@@ -116,7 +116,7 @@ def plain_regret(setup: Setup, w: Floats, ends: Extremes, standing: Ints) -> lis
         change = missing[cares] / w[j][cares]
         room = 1.0 - present[j]
         span = (attribute.hi - attribute.lo) * (-1.0 if attribute.less_is_better else 1.0)
-        low, median, high = np.quantile(np.minimum(change, room), [0.05, 0.5, 0.95]) * span
+        low, median, high = np.sort(np.quantile(np.minimum(change, room), [0.05, 0.5, 0.95]) * span)
         out.append(
             PlainRegret(
                 attribute.name,

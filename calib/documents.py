@@ -64,7 +64,7 @@ def offer(setup: Setup, state: State) -> dict[str, Any]:
 def card(setup: Setup, z: NDArray[np.float64]) -> list[dict[str, Any]]:
     """An outcome card: the scenario's attributes with value and unit."""
     return [
-        {"attribute": a.name, "value": round(float(z[OUTCOMES.index(a.name)]), 1), "unit": a.unit}
+        {"attribute": a.name, "value": round(float(z[OUTCOMES.index(a.name)]), int(a.unit != "count")), "unit": a.unit}
         for a in setup.scenario.attributes
     ]
 
@@ -105,6 +105,7 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
         "option": notes.option,
         "accepted": notes.option == setup.num_modes,
         "setting": s,
+        "breaks_limit": not bool(setup.feasible[s, x]),
         "mode": setup.scenario.modes[mode].name if mode >= 0 else None,
         "commanded": asdict(setup.settings[s]),
         "realised": asdict(reading.realised) if reading.realised else None,

@@ -1,8 +1,15 @@
-"""Which sessions run on this machine: one file a runner, readable by its user only, removed at its end."""
+"""Which sessions run on this machine: one file a runner, readable by its user only, removed at its end.
 
+A process number alone names nobody: it is given again once its process has ended. So an entry also says when its process
+was born, and a file whose process was born at another time is a dead runner's. Nobody is signalled on its word.
+"""
+
+import contextlib
+import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from calib.errors import UserError
@@ -18,42 +25,64 @@ class RunnerEntry:
     token: str
     device: str
     journal: str
+    born: str = ""  # of the process, see `born`; filled in by `register`
 
 
 def registry_folder() -> Path:
     """Where the files are: the user's own runtime folder."""
     base = os.environ.get("CALIB_RUNTIME_DIR") or os.environ.get("XDG_RUNTIME_DIR")
-    return Path(base) / "calib" if base else Path.home() / ".local" / "state" / "calib" / "runs"
+    try:
+        return Path(base) / "calib" if base else Path.home() / ".local" / "state" / "calib" / "runs"
+    except RuntimeError:  # no HOME, and a user whom the system does not know
+        raise UserError("no home folder is known: set CALIB_RUNTIME_DIR to a folder that you can write") from None
 
 
 def register(entry: RunnerEntry) -> None:
-    """Write the entry whole, for this user's eyes only."""
+    """Write the entry whole, for this user's eyes only. UserError where another process has the run."""
     folder = registry_folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = folder / f".{entry.run}.{os.getpid()}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(asdict(entry), file)
-    temporary.replace(folder / f"{entry.run}.json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(folder):
+            path = folder / f"{entry.run}.json"
+            other = _entry_of(path)
+            if other is not None and other.pid != entry.pid and is_alive(other):
+                raise UserError(f"run {entry.run}: is going on (pid {other.pid}); attach to it or stop it")
+            temporary = folder / f".{entry.run}.{os.getpid()}"
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(asdict(replace(entry, born=born(entry.pid))), file)
+            temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}), and `calib stop` looks there: "
+            "mend it, or set CALIB_RUNTIME_DIR to a folder that you can write"
+        ) from None
 
 
 def unregister(run: str) -> None:
-    """Forget a runner. Idempotent."""
-    (registry_folder() / f"{run}.json").unlink(missing_ok=True)
+    """Forget this process as a run's runner. Another process's entry stays. Idempotent, never raises."""
+    with contextlib.suppress(OSError, UserError):
+        folder = registry_folder()
+        with _locked(folder):
+            path = folder / f"{run}.json"
+            entry = _entry_of(path)
+            if entry is None or entry.pid == os.getpid():
+                path.unlink(missing_ok=True)
 
 
 def runners() -> list[RunnerEntry]:
-    """The runners that live. What a killed runner left behind is removed."""
+    """The runners that live. What a killed runner left behind is removed; what is no entry at all stays and is none."""
     found = []
     for path in sorted(registry_folder().glob("*.json")):
-        try:
-            entry = RunnerEntry(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+        entry = _entry_of(path)
+        if entry is None:
             continue
-        if _alive(entry.pid):
+        if is_alive(entry):
             found.append(entry)
-        else:
-            path.unlink(missing_ok=True)
+            continue
+        with contextlib.suppress(OSError), _locked(path.parent):
+            if _entry_of(path) == entry:  # not one that took its place meanwhile
+                path.unlink()
     return found
 
 
@@ -67,14 +96,39 @@ def find_runner(run: str) -> RunnerEntry:
     raise UserError(f"{run}: {'fits several runs' if match else 'is not running'}; running now: {names}")
 
 
-def _alive(pid: int) -> bool:
+def is_alive(entry: RunnerEntry) -> bool:
+    """Whether the very process that wrote the entry still runs."""
+    return entry.born != "" and born(entry.pid) == entry.born
+
+
+def born(pid: int) -> str:
+    """When a living process began, told apart from all others of its number; empty where there is none."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:  # a zombie is dead for our purpose
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        stat = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return "" if stat[0] in "ZX" else f"{boot} {stat[19]}"  # a zombie is dead for our purpose
     except (OSError, IndexError):
-        return True
+        return ""
+
+
+def _entry_of(path: Path) -> RunnerEntry | None:
+    """The entry of a file, None where it holds none."""
+    try:
+        entry = RunnerEntry(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    texts = (entry.run, entry.token, entry.device, entry.journal, entry.born)
+    whole = all(isinstance(text, str) for text in texts) and entry.run == path.stem
+    numbers = type(entry.pid) is int and type(entry.port) is int
+    return entry if whole and numbers and entry.pid > 0 and 0 < entry.port < 65_536 else None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time changes the folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -14,6 +14,7 @@ from typing import Any
 
 from calib.errors import UserError
 from calib.fields import Fields, is_finite
+from devices.home.plan import survey
 from devices.home.types import OUTCOMES, PATTERNS, UNITS, Context, FloorPlan, Settings
 
 CHANNELS = ("mode_choice", "accept_override", "comparison")
@@ -178,7 +179,7 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     settings, num_reference = _settings(reference, dense, modes, default)
     outcome_map = top.table("outcome_map")
     map_source = outcome_map.text("source", ("plant",))
-    replicates = outcome_map.integer("replicates", 2, 64)
+    replicates = outcome_map.integer("replicates", 2, 16)
     outcome_map.end()
     mental_model = top.table("mental_model")
     learning_rate = mental_model.number("learning_rate", 0, 1)
@@ -293,7 +294,7 @@ def _floor_plans(table: Fields) -> dict[str, FloorPlan]:
     plans = {}
     for name in table.rest():
         own = table.table(name)
-        cell_m = own.number("cell_m", 0.01, 1)
+        cell_m = own.number("cell_m", 0.05, 0.5)
         rows = tuple(own.text("drawing").strip("\n").split("\n"))
         width = max(len(row) for row in rows)
         rooms_table = own.table("rooms")
@@ -314,6 +315,10 @@ def _floor_plans(table: Fields) -> dict[str, FloorPlan]:
         unknown = sorted({c for row in plan.rows for c in row if c not in "#%!@ " and c.lower() not in rooms})
         if unknown:
             raise own.wrong("drawing", f"uses {unknown[0]!r}, which is no room letter; add it to rooms or redraw")
+        try:
+            survey(plan)
+        except ValueError as error:
+            raise own.wrong("drawing", f"{error}") from None
         plans[name] = plan
     if not plans:
         raise table.wrong("", "is empty; draw at least one floor plan")

@@ -78,7 +78,8 @@ def step(setup: Setup, session: Session, event: Event) -> tuple[Session, list[Ef
         case Tick():
             return _tick(setup, session, event)
         case LinkBack() if session.phase == "paused":
-            return replace(session, phase="unarmed"), [Disarm(), Ask("arm", {})]
+            # from here on it is the operator who is waited for, as long again
+            return replace(session, phase="unarmed", lost_for_s=0.0), [Disarm(), _ask_arm(setup)]
         case Arm() if session.phase == "unarmed":
             return _armed(setup, session)
         case ChangedMind() | LeadHandedOver():
@@ -108,8 +109,8 @@ def waiting_for(setup: Setup, session: Session) -> list[Effect]:
         return [prepare, _comparison(setup, session)]
     if session.phase == "satisfied":
         return [prepare, Ask("good_enough", documents.standing(setup, session.state))]
-    if session.phase in ("paused", "unarmed"):
-        return [Ask("arm", {})]
+    if session.phase == "unarmed":
+        return [_ask_arm(setup)]
     return []
 
 
@@ -129,6 +130,10 @@ def _offer(setup: Setup, session: Session) -> Ask:
 
 def _apply(state: State) -> Apply:
     return Apply(int(state.commanded[0]))
+
+
+def _ask_arm(setup: Setup) -> Ask:
+    return Ask("arm", {"within_s": setup.scenario.protocol.reconnect_s})
 
 
 def _comparison(setup: Setup, session: Session) -> Ask:
@@ -229,7 +234,7 @@ def _lost(session: Session, event: LinkLost) -> tuple[Session, list[Effect]]:
 
 
 def _tick(setup: Setup, session: Session, event: Tick) -> tuple[Session, list[Effect]]:
-    """Only waiting for a lost robot has a time-out."""
+    """Only waiting for a lost robot, and then for somebody to arm it, has a time-out."""
     if session.phase not in ("paused", "unarmed"):
         return session, []
     waited = session.lost_for_s + event.elapsed_s

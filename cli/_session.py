@@ -142,7 +142,7 @@ def complete(plan: Plan, session: Session, screen: "_terminal.Screen") -> None:
         body = truth_document(plan.person, session, documents["start"][0], documents["round"])
         plan.journal.append(plan.run, "truth", body)
     if plan.audit and session.stop_reason != "stopped" and session.state.evidence.num_answers[0] > 0:
-        screen.note("auditing with PyMC (a process of its own; about half a minute) ...")
+        screen.note("auditing with PyMC (a process of its own; up to a minute) ...")
         _audit(plan)
     summary = summarise(plan.journal.entries(plan.run), plan.journal_url)
     if plan.json:

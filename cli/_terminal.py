@@ -8,6 +8,7 @@ from calib.events import Answer, Arm, Quit, Ready
 from calib.runner import Runner
 from calib.setup import Setup
 
+DEFAULT_JOURNAL = "sqlite:///./calib.db"
 _EQUAL = ("=", "e", "equal", "3")
 
 
@@ -20,6 +21,7 @@ class Screen:
         self.out = sys.stderr if quiet else sys.stdout
         self.live = self.out.isatty()
         self._bar = False
+        self.broken = False
 
     def line(self, text: str = "") -> None:
         """One line."""
@@ -44,7 +46,7 @@ class Screen:
             f"role {setup.role}, policy {setup.policy}, seed {setup.seed}"
         )
         self.line()
-        self.line(f"{'':>5} {'context':<9} {'offered':<27} {'chosen':<12} {'done':<27} {'degree of alignment'}")
+        self.line(f"{'':>5} {'context':<9} {'offered':<27} {'chosen':<12} {'done':<29} {'degree of alignment'}")
 
     def tell(self, what: str, body: dict[str, Any]) -> None:
         """What the runner reports."""
@@ -60,6 +62,8 @@ class Screen:
         elif what == "round":
             self._round(body)
         elif what == "stop":
+            if self.broken:
+                self.line("      ! breaks a hard limit of the scenario in this context: its degree is 0")
             self.line(f"      end: {body['reason']}")
 
     def _progress(self, body: dict[str, Any]) -> None:
@@ -75,8 +79,10 @@ class Screen:
         chosen = "accepted" if body["accepted"] else self.setup.scenario.modes[body["option"]].name
         realised = body["realised"]
         done = "outcome card" if realised is None else brief(realised)
+        done += " !" if body["breaks_limit"] else ""
+        self.broken |= body["breaks_limit"]
         self.line(
-            f"{body['round']:>5} {body['context']:<9} {offered:<27} {chosen:<12} {done:<27} {gauge(body['degree'])}"
+            f"{body['round']:>5} {body['context']:<9} {offered:<27} {chosen:<12} {done:<29} {gauge(body['degree'])}"
         )
 
     def setting(self, number: int) -> str:
@@ -119,7 +125,8 @@ class Screen:
                 more = "" if r["attainable"] >= 0.5 else "more than "
                 say(f"  {r['attribute']:<18} {more}{r['median']:+.3g} {r['unit']} [{r['low']:+.3g}, {r['high']:+.3g}]")
         self._audit(s)
-        say(f"journal {s['journal']}, run {s['run']}  (calib replay {s['run']})")
+        where = "" if s["journal"] == DEFAULT_JOURNAL else f" --journal {s['journal']}"
+        say(f"journal {s['journal']}, run {s['run']}  (calib replay {s['run']}{where})")
 
     def _audit(self, s: dict[str, Any]) -> None:
         audit = s["audit"]
@@ -175,8 +182,11 @@ def when(time: dict[str, Any] | None) -> str:
     )
     if time["event"] == 1:
         return f"round {time['rounds']}  ({clocks})"
-    reason = {0: "not within", 2: "gave up at", 3: "robot failed at"}[time["event"]]
-    return f"{reason} round {time['rounds']}  ({clocks})"
+    if time["event"] == 0:
+        return (
+            f"not by round {time['rounds']}, the last that could tell" if time["rounds"] else "too short a run to tell"
+        )
+    return f"{'gave up' if time['event'] == 2 else 'the robot failed'} at round {time['rounds']}  ({clocks})"
 
 
 def listen(runner: Runner, screen: Screen) -> None:
@@ -216,12 +226,14 @@ def _ask(screen: Screen, shown: dict[str, Any]) -> None:
     elif question == "ready":
         say("Put the robot at its start, clear the floor, then press Enter.")
     elif question == "arm":
-        say("The robot answers again. Check that it may move, then type arm.")
+        say(f"The robot answers again. Check that it may move, then type arm, within {shown['within_s']:g} s.")
 
 
 def card(rows: list[dict[str, Any]]) -> str:
     """An outcome card in one line."""
-    return ", ".join(f"{r['attribute'].replace('_', ' ')} {r['value']:g} {r['unit']}" for r in rows)
+    return ", ".join(
+        f"{r['attribute'].replace('_', ' ')} {r['value']:g} {r['unit']}".removesuffix(" count") for r in rows
+    )
 
 
 def _read(runner: Runner, screen: Screen) -> None:

@@ -7,7 +7,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib run`."""
     add = parser.add_argument
     add(
-        "scenario", nargs="?", default="apartment", metavar="SCENARIO", help="a TOML file or a shipped name (apartment)"
+        "scenario",
+        nargs="?",
+        default="apartment",
+        metavar="SCENARIO",
+        help="a TOML file, or apartment or arena, which come with the lab (apartment)",
     )
     add("--device", default="simvac", metavar="SPEC", help="simvac, roomba:emulator, roomba:/dev/ttyUSB0, ... (simvac)")
     add(
@@ -23,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="tool: the person sets; advisor: the machine proposes (advisor)",
     )
-    add("--policy", default="information_gain", metavar="NAME", help="which question to ask (information_gain)")
+    add(
+        "--policy",
+        default="information_gain",
+        metavar="NAME",
+        help="which question to ask: information_gain, random (information_gain)",
+    )
     add("--rounds", type=int, default=None, metavar="N", help="at most so many rounds (the scenario's)")
     add(
         "--until",
@@ -46,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """One session from its first question to its summary."""
+    from calib.errors import UserError
     from calib.journal import open_journal
     from calib.scenario import load_scenario
     from calib.setup import make_setup
@@ -65,7 +75,11 @@ def main(args: argparse.Namespace) -> int:
     )
     kind = _session.kind_of(args.kind, human, args.participant)
     person = None if human else _session.person_of(setup, args.person, args.person_number)
-    pace = args.pace or ("wall" if human else "virtual")
+    pace = args.pace or ("wall" if human or device.rung == "hardware" else "virtual")
+    if device.rung == "hardware" and not scenario.protocol.ready:
+        raise UserError(
+            f"{scenario.name}: has protocol.ready = false, and a real robot waits for an operator; take arena, or true"
+        )
     with open_journal(args.journal) as journal:
         facts = {
             "kind": kind,

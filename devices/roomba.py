@@ -4,7 +4,7 @@ The host steers: every 60 ms the planner's wheel speeds go out as one drive dire
 back (one every 15 ms) go to the planner and to the meter. The robot has no dead man, so the port is held by a guard
 process that stops it when this process dies (firmware_bridge.bridge).
 
-Sources: "iRobot Create 2 Open Interface Specification"; the project's hardware facts, sections 3 and 6.
+Sources: "iRobot Create 2 Open Interface Specification"; docs/roomba.md.
 """
 
 import contextlib

@@ -13,6 +13,7 @@ from calib.rounds import CLOCKS, State
 from calib.session import Session
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
+from devices.home.types import OUTCOMES
 from experiments import oracle
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
@@ -117,7 +118,7 @@ def _round_truth(person: SimulatedPerson, document: dict[str, Any]) -> dict[str,
     if number[0] < 0:
         return {"gaps": None, "luck": None}
     terms = oracle.true_gaps(setup, person.truth, notes["f_hat"], context, notes["alone"], commanded, number)
-    z = np.array([[v["value"] for v in document["outcome"].values()]])
+    z = np.array([[document["outcome"][name]["value"] for name in OUTCOMES]])
     return {
         "gaps": oracle.gaps_to_json(terms),
         "luck": float(oracle.luck(setup, person.truth, z, number, context)[0]),

@@ -1,7 +1,7 @@
 """The iRobot Open Interface, said once: opcodes, packets, commands and the stream. Used by driver and emulator alike.
 
 Sources: "iRobot Create 2 Open Interface (OI) Specification based on the iRobot Roomba 600" (commands, packets, stream);
-the project's hardware facts, section 3. 115200 8N1, 16-bit values big-endian and two's complement.
+115200 8N1, 16-bit values big-endian and two's complement.
 """
 
 import math

@@ -61,11 +61,13 @@ fan_dba = [[0, 40], [100, 70]]
 
 [floor_plans.flat]
 cell_m = 0.1
-start_m = [0.25, 0.25]
+start_m = [0.3, 0.3]
 start_deg = 0
 rooms = { a = "attic", b = "bath" }
 drawing = '''
 ########
+#aaabbB#
+#aaabbB#
 #aaabbB#
 #aaabbB#
 ########

@@ -34,7 +34,7 @@ MISTAKES = {
     "two contexts of one name": ('name = "evening"', 'name = "day"', "contexts:", "a name of its own"),
     "two modes of one name": ('name = "eco"', 'name = "deep"', "modes:", "a name of its own"),
     "unknown character in a drawing": ("#aaabbB#", "#aaabzB#", "floor_plans.flat.drawing:", "add it to rooms"),
-    "start is no point": ("start_m = [0.25, 0.25]", "start_m = [0.25]", "floor_plans.flat.start_m:", "[x, y] in"),
+    "start is no point": ("start_m = [0.3, 0.3]", "start_m = [0.25]", "floor_plans.flat.start_m:", "[x, y] in"),
     "unknown default mode": ('mode = "standard"', 'mode = "normal"', "default.mode:", "write one of eco, standard"),
     "unknown pattern": ('pattern = "wall"', 'pattern = "zigzag"', "modes[3].settings.pattern:", "write one of lanes"),
     "speed out of range": ("speed = [200]", "speed = [9000]", "reference_set.speed:", "must lie in 50 to 500"),

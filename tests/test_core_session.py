@@ -189,7 +189,7 @@ def test_a_lost_link_disarms_and_an_armed_session_goes_on_where_it_was(lab: Make
     assert (session.phase, effects) == ("paused", [Disarm()])
     assert step(setup, session, Arm("too early")) == (session, [])
     session, effects = step(setup, session, LinkBack())
-    assert (session.phase, effects) == ("unarmed", [Disarm(), Ask("arm", {})])
+    assert (session.phase, effects) == ("unarmed", [Disarm(), Ask("arm", {"within_s": 30.0})])
     session, effects = step(setup, session, Arm("operator"))
     assert session.phase == phase
     assert effects == waiting_for(setup, before)

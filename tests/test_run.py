@@ -8,6 +8,7 @@ import pytest
 
 from calib.audit import audit
 from calib.journal import open_journal
+from calib.outcomes import scale
 from calib.replay import differences, events_of, fold, run_entries, setup_of
 from devices.home.types import OUTCOMES
 from sessions import Lab, quick_scenario
@@ -60,6 +61,25 @@ def test_replay_finds_no_difference_over_twenty_seeds(lab: Lab, role: str) -> No
         for row in journal.runs():
             assert replayed(journal, row.run) == []
             assert journal.verify(row.run) == []
+
+
+def test_the_truth_document_agrees_with_the_rounds(lab: Lab) -> None:
+    """Six gaps that add up, luck in the scenario's order of attributes, a degree for every round and before."""
+    run = lab.json("run", "--rounds", "4", "--seed", "2")["run"]
+    entries = lab.entries(run)
+    start = entries[0]["body"]
+    truth = next(e["body"] for e in entries if e["type"] == "truth")
+    setup = setup_of(start)
+    w = np.array([truth["person"]["weights"][a.name] for a in setup.scenario.attributes])
+    assert len(truth["true_degree"]) == 5
+    for document, known in zip(rounds(lab, run), truth["rounds"], strict=True):
+        z = np.array([document["outcome"][name]["value"] for name in OUTCOMES])
+        x = [c.name for c in setup.scenario.contexts].index(document["context"])
+        expected = w @ (scale(setup.scenario, z) - setup.phi[document["setting"], x])
+        assert known["luck"] == pytest.approx(expected, abs=1e-12)
+        utility = np.where(setup.feasible[:, x], setup.phi[:, x] @ w, -np.inf)
+        total = sum(gap["estimate"] for gap in known["gaps"].values())
+        assert total == pytest.approx(utility.max() - setup.phi[document["setting"], x] @ w, abs=1e-12)
 
 
 def test_replay_sees_a_changed_number(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
     PARAMETERS: dict[str, float | None]                  what `--person NAME,key=value` may set; None: from population
     choose(setup, truth, mind, state, u) -> (N,)         option of the offer, the proposal after the modes
+    choose_alone(setup, truth, mind, u) -> (N,)          the mode that they choose where nothing is recommended
     compare(setup, truth, mind, state, u) -> (N,)        0 the first card, 1 the second, 2 about equal
     good_enough(setup, truth, mind, state, u) -> (N,)    0 or 1
     experience(setup, truth, mind, state, z) -> Mind     what seeing the outcome z (N, 6) does to them
