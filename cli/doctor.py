@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 # What a library is for; the others are "part of the lab".
 _USES = {
     "numba": "compiled sessions and simulations",
-    "pymc": "the exact posterior: `calib infer --engine pymc` and the audit of a run",
+    "pymc": "the audit of a run",
     "nutpie": "a faster sampler for PyMC",
     "arviz": "diagnostics and netCDF files of a posterior",
     "pyserial": "robots on a serial port",
@@ -15,17 +15,17 @@ _USES = {
 }
 # Name, programs that will do, what it gives, how to get it.
 _PROGRAMS = (
-    ("C++ compiler", ("g++",), "the rover's emulator, and faster PyMC models", "install the package g++"),
+    ("C++ compiler", ("g++",), "faster PyMC models", "install the package g++"),
     (
         "AVR compiler",
         ("avr-gcc", "avr-g++"),
-        "the rover's firmware, in the emulator and on the board",
+        "nothing yet: this version has no rover firmware",
         "install the packages gcc-avr, avr-libc and binutils-avr",
     ),
     (
         "browser",
         ("chromium", "chromium-browser", "google-chrome"),
-        "the dashboard's browser tests",
+        "nothing yet: this version has no dashboard",
         "install the package chromium",
     ),
 )

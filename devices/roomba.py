@@ -296,7 +296,8 @@ class Roomba:
         evidence, so they are inferred.
         """
         context = self._context
-        assert context is not None, "prepare comes before start"
+        if context is None:
+            raise Refused("roomba: nothing prepared; call prepare before each start")
         self._stopped.clear()
         if not self._laid_out:  # armed again after a lost link, perhaps on an emulator that was started anew
             self._lay_out()

@@ -1,0 +1,69 @@
+"""One check for every robot in devices/, the moment its file exists: the promises of devices/device.py."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from calib.scenario import load_scenario
+from devices.catalog import device_names, make_device
+from devices.device import Device, DeviceError
+from devices.home.types import Settings
+
+# Where a robot can be had in a test: an emulator of its own, or nothing but itself.
+SPECS = {"simvac": "simvac", "roomba": "roomba:emulator"}
+SETTINGS = Settings(fan=55, brush=90, speed=400, passes=1, pattern="lanes", edge=False)
+
+
+@pytest.fixture(params=device_names())
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """An opened device."""
+    assert request.param in SPECS, f"say in SPECS where a test finds a {request.param}"
+    made = make_device(SPECS[request.param])
+    yield made
+    made.close()
+
+
+def test_a_device(device: Device) -> None:
+    context = load_scenario("arena").contexts[0]
+    assert device.name and device.rung in ("simulator", "emulator", "hardware")
+    device.stop()  # before anything: no error
+    identity = device.open()
+    assert all(isinstance(k, str) and isinstance(v, str) for k, v in identity.items())
+    with pytest.raises(DeviceError):
+        device.start(SETTINGS)  # nothing prepared
+
+    device.prepare(context, 3)
+    readback = device.start(SETTINGS)
+    assert set(readback.how) == {f.name for f in fields(Settings)}
+    assert set(readback.how.values()) <= {"read back", "inferred", "not readable"}
+    elapsed, fraction, done = 0.0, 0.0, False
+    while not done:
+        progress = device.advance()
+        assert elapsed <= progress.elapsed_s <= elapsed + 1.0 + 1e-9  # at most a second a call
+        assert fraction <= progress.fraction <= 1.0
+        elapsed, fraction, done = progress.elapsed_s, progress.fraction, progress.done
+    whole = device.finish()
+    assert whole.end == "finished" and elapsed <= context.run_limit_s + 1
+    assert np.isfinite(whole.z).all() and (whole.z >= 0).all() and (whole.error >= 0).all()
+    assert set(whole.source) <= {"measured", "modelled", "entered", "simulated"}
+
+    device.prepare(context, 3)
+    device.start(SETTINGS)
+    for _ in range(10):
+        device.advance()
+    device.stop()
+    device.stop()
+    assert device.advance().done
+    cut = device.finish()
+    assert cut.end == "stopped" and cut.z[2] < whole.z[2]
+
+    device.prepare(context, 3)
+    device.start(SETTINGS)
+    while not device.advance().done:
+        pass
+    again = device.finish()
+    assert np.array_equal(again.z, whole.z)  # the same world, the same settings
+    device.close()
+    device.close()
