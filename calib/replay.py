@@ -1,8 +1,10 @@
 """A run from its journal: the setup it was made with, its events folded again, and what differs from its documents."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from calib.errors import UserError
 from calib.events import Answer, Effect, Event, Reading, Record, event_from_json
@@ -61,21 +63,54 @@ def setup_of(start: dict[str, Any]) -> Setup:
     return setup
 
 
-def fold(setup: Setup, start: dict[str, Any], events: list[Event], person: Person | None = None) -> Folded:
-    """Every event through `step` again. A simulated person is asked again too, so that they end up as they were."""
+def fold(
+    setup: Setup,
+    start: dict[str, Any],
+    events: list[Event],
+    person: Person | None = None,
+    forced: dict[int, dict[str, Any]] | None = None,
+) -> Folded:
+    """Every event through `step` again. A simulated person is asked again too, so that they end up as they were.
+
+    `forced` holds round documents by round: what the machine did in them is done again, whatever would be computed now.
+    Another platform's last bits can tip a tie between two proposals; with the actions forced its numbers stay close.
+    """
     computed = {*setup.record(), "schema", "person", "prior_only", "standing"}
     facts = {k: v for k, v in start.items() if k not in computed}
     session, effects = begin(setup, int(start["person"]), facts)
+    session = _force(session, forced)
     documents = [e for e in effects if isinstance(e, Record)]
     for event in events:
         before = session
         if person and isinstance(event, Answer):
             person.answer(before.state, event.question)
         session, effects = step(setup, before, event)
+        session = _force(session, forced)
         if person and isinstance(event, Reading) and session.phase != "paused":
             person.saw(before.state, event.z)
         documents += [e for e in effects if isinstance(e, Record)]
     return Folded(session, documents, effects)
+
+
+def _force(session: Session, forced: dict[int, dict[str, Any]] | None) -> Session:
+    """The session with the machine's recorded actions of the round under way."""
+    document = (forced or {}).get(session.state.round)
+    if document is None or session.phase == "finished":
+        return session
+    state, comparison = session.state, document["comparison"]
+    if document["proposal"] is not None:
+        state = replace(state, proposal=np.array([document["proposal"]]))
+    if state.pair[0] >= 0 and comparison is not None:
+        state = replace(state, pair=np.array([comparison["pair"]]))
+    return replace(session, state=state)
+
+
+def recorded_actions(entries: list[Entry]) -> dict[int, dict[str, Any]] | None:
+    """The round documents by round where they come from another platform, None where they are our own."""
+    start = entries[0].body or {}
+    if start.get("platform") == platform_fingerprint():
+        return None
+    return {e.body["round"]: e.body for e in entries if e.type == "round" and e.body is not None}
 
 
 def events_of(entries: list[Entry]) -> list[Event]:

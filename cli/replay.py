@@ -14,14 +14,14 @@ def main(args: argparse.Namespace) -> int:
     import json
 
     from calib.journal import open_journal
-    from calib.replay import differences, events_of, fold, run_entries, setup_of
+    from calib.replay import differences, events_of, fold, recorded_actions, run_entries, setup_of
 
     with open_journal(args.journal, create=False) as journal:
         entries = run_entries(journal, args.run)
     start = entries[0].body
     assert start is not None
     setup = setup_of(start)
-    folded = fold(setup, start, events_of(entries))
+    folded = fold(setup, start, events_of(entries), forced=recorded_actions(entries))
     found = differences(entries, folded)
     if args.json:
         print(json.dumps({"run": entries[0].run, "documents": len(folded.documents), "differences": found}))

@@ -9,7 +9,7 @@ import pytest
 from calib.audit import audit
 from calib.journal import open_journal
 from calib.outcomes import scale
-from calib.replay import differences, events_of, fold, run_entries, setup_of
+from calib.replay import differences, events_of, fold, recorded_actions, run_entries, setup_of
 from devices.home.types import OUTCOMES
 from sessions import Lab, quick_scenario
 
@@ -93,6 +93,21 @@ def test_replay_sees_a_changed_number(lab: Lab) -> None:
     assert start is not None
     found = differences(entries, fold(setup_of(start), start, events_of(entries)))
     assert [d["path"] for d in found] == ["round.degree.mean"]
+
+
+def test_replay_on_another_platform_does_what_the_machine_did(lab: Lab) -> None:
+    """With another policy every question would be another one; with the actions forced the documents are the same."""
+    run = lab.json("run", "--rounds", "4", "--seed", "3")["run"]
+    with open_journal(lab.journal) as journal:
+        entries = run_entries(journal, run)
+    start = entries[0].body
+    assert start is not None and recorded_actions(entries) is None
+    elsewhere = {**start, "policy": "random"}
+    free = fold(setup_of(elsewhere), elsewhere, events_of(entries))
+    assert any("belief" in d["path"] for d in differences(entries, free))
+    entries[0].body["platform"] = "another"  # type: ignore[index]
+    forced = fold(setup_of(elsewhere), elsewhere, events_of(entries), forced=recorded_actions(entries))
+    assert {d["path"] for d in differences(entries, forced)} == {"start.policy", "start.platform"}
 
 
 def test_the_emulated_roomba_is_repeatable_replayable_and_agrees_with_the_simulator(lab: Lab) -> None:
