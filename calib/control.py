@@ -2,8 +2,13 @@
 
 A client says {"token": ...} and then requests {"do": NAME, ...}; each is answered by one line {"ok": true, ...} or
 {"ok": false, "error": ...}. After {"do": "watch"} the line carries a status whenever something changes.
+
+A status shows the open question with its number. An answer names both, {"do": "answer", "question": "choice",
+"number": 7, "value": 2}, and so do {"do": "ready", "number": 8} and {"do": "arm", "number": 9}: a late or doubled
+answer is refused, whatever is asked by then.
 """
 
+import contextlib
 import hmac
 import json
 import secrets
@@ -18,6 +23,9 @@ from calib.registry import RunnerEntry
 
 _MAX_LINE = 64_000  # a request is a few hundred bytes; a client that sends more is cut off
 _IDLE_S = 3600.0
+_ADMISSION_S = 5.0  # until the token must have come, whole
+_MAX_CLIENTS = 64  # more than a page and its watchers need; each has a thread
+_FAREWELL_S = 1.0  # for the watchers to be told the end
 
 
 class ControlServer:
@@ -30,13 +38,20 @@ class ControlServer:
         self._status: dict[str, Any] = {}
         self._version = 0
         self._closed = False
+        self._watchers = 0
+        self._places = threading.BoundedSemaphore(_MAX_CLIENTS)
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
             timeout = _IDLE_S
 
             def handle(self) -> None:
-                outer._serve(self.rfile, self.wfile)
+                if not outer._places.acquire(blocking=False):
+                    return
+                try:
+                    outer._serve(self.connection, self.rfile, self.wfile)
+                finally:
+                    outer._places.release()
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
@@ -61,16 +76,21 @@ class ControlServer:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._changed.wait_for(lambda: self._watchers == 0, _FAREWELL_S)
         self._server.shutdown()
         self._server.server_close()
 
-    def _serve(self, reader: Any, writer: Any) -> None:
+    def _serve(self, connection: socket.socket, reader: Any, writer: Any) -> None:
         def say(answer: dict[str, Any]) -> None:
             writer.write(json.dumps(answer).encode() + b"\n")
             writer.flush()
 
         client = secrets.token_hex(4)
         admitted = False
+        # Not a time-out of the socket: a client that sends a byte now and then would never meet it.
+        patience = threading.Timer(_ADMISSION_S, _hang_up, (connection,))
+        patience.daemon = True
+        patience.start()
         while line := reader.readline(_MAX_LINE):
             try:
                 request = json.loads(line)
@@ -85,13 +105,24 @@ class ControlServer:
                 if not admitted:
                     say({"ok": False, "error": "wrong token"})
                     return
+                patience.cancel()
                 say({"ok": True})
             elif request.get("do") == "watch":
-                for status in self._statuses():
-                    say({"ok": True, "status": status})
+                self._watch(say)
                 return
             else:
                 say(self._handle(request, client))
+
+    def _watch(self, say: Callable[[dict[str, Any]], None]) -> None:
+        with self._changed:
+            self._watchers += 1
+        try:
+            for status in self._statuses():
+                say({"ok": True, "status": status})
+        finally:
+            with self._changed:
+                self._watchers -= 1
+                self._changed.notify_all()
 
     def _statuses(self) -> Iterator[dict[str, Any]]:
         seen = -1
@@ -105,13 +136,18 @@ class ControlServer:
                 return
 
 
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class ControlClient:
     """A connection to a runner. Raises UserError in one line when it cannot be had."""
 
     def __init__(self, entry: RunnerEntry, timeout_s: float | None = 5.0) -> None:
         try:
             self._socket = socket.create_connection(("127.0.0.1", entry.port), timeout_s)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise UserError(f"run {entry.run}: its runner (pid {entry.pid}) does not answer ({error})") from None
         self._lines = self._socket.makefile("rwb")
         self.request({"token": entry.token})
@@ -130,14 +166,16 @@ class ControlClient:
         return answer
 
     def watch(self) -> Iterator[dict[str, Any]]:
-        """Statuses until the runner ends."""
-        self._socket.settimeout(None)
-        self._lines.write(b'{"do": "watch"}\n')
-        self._lines.flush()
-        for line in self._lines:
-            yield json.loads(line)["status"]
+        """Statuses until the runner ends, however it ends."""
+        with contextlib.suppress(OSError, ValueError):
+            self._socket.settimeout(None)
+            self._lines.write(b'{"do": "watch"}\n')
+            self._lines.flush()
+            for line in self._lines:
+                yield json.loads(line)["status"]
 
     def close(self) -> None:
         """Hang up."""
-        self._lines.close()
+        with contextlib.suppress(OSError):
+            self._lines.close()
         self._socket.close()

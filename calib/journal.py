@@ -17,13 +17,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 import sqlalchemy as sa
 
 from calib.errors import JournalError
-from calib.journal_store import entries, explained, make_engine, participant_runs, prepare, runs, tombstones
+from calib.journal_store import (
+    entries,
+    explained,
+    make_engine,
+    participant_runs,
+    prepare,
+    runs,
+    sqlite_path,
+    tombstones,
+)
 from calib.journal_store import migrate as migrate
 
 EntryType = Literal["event", "start", "round", "stop", "audit", "truth"]
@@ -97,6 +107,15 @@ def chain_of(previous: str, seq: int, type: str, digest: str) -> str:
     return hashlib.sha256(f"{previous}\n{seq}\n{type}\n{digest}".encode()).hexdigest()
 
 
+def _file_at(path: Path | None) -> tuple[int, int] | None:
+    """Which file lies at a path."""
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
+
+
 def _root(run: str) -> str:
     # The chain starts from the run's name, so that the entries of one run cannot pass for those of another.
     return hashlib.sha256(run.encode()).hexdigest()
@@ -111,6 +130,8 @@ class Journal:
         self.now = now
         self._heads: dict[str, tuple[int, str]] = {}  # run -> next seq, last chain, as this writer left them
         self._lock = threading.Lock()
+        self._path = sqlite_path(engine)
+        self._file = _file_at(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -133,8 +154,17 @@ class Journal:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One durable transaction, all or nothing; the database's errors come out as a JournalError."""
+        # SQLite goes on writing to a file that has been deleted, and all of it would be lost without a word.
+        if _file_at(self._path) != self._file:
+            raise JournalError(
+                f"journal {self.where}: the file was moved or deleted while it was in use: put it back where it was"
+            )
         with explained(self.where), self.engine.execution_options(writes=True).begin() as connection:
             yield connection
+
+    def go_on_after(self, entries: Sequence[Entry]) -> None:
+        """Write behind these entries, and only there: refused once another process has written more of the run."""
+        self._heads[entries[-1].run] = entries[-1].seq + 1, entries[-1].chain
 
     def append(self, run: str, type: EntryType, body: dict[str, Any]) -> int:
         """Append one entry and return its number. It is on the disk when this returns."""

@@ -85,7 +85,7 @@ def make_engine(url: str) -> tuple[sa.Engine, str]:
         raise JournalError(f"journal {url}: no database URL: write sqlite:///{url} for a file") from error
     except ModuleNotFoundError as error:
         raise JournalError(
-            f"journal {url}: its driver is missing: install {error.name}, or use sqlite:///./calib.db"
+            f"journal {parsed.render_as_string()}: its driver is missing: install {error.name}, or use sqlite:///./calib.db"
         ) from error
 
 
@@ -180,6 +180,8 @@ _TRIGGERS = {
 def _make_sqlite_engine(url: sa.URL) -> tuple[sa.Engine, str]:
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise JournalError(f"journal {url}: a journal must outlive the process: write sqlite:///FILE")
+    if url.query:
+        raise JournalError(f"journal {url}: a SQLite journal takes no options: write sqlite:///{url.database}")
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", _on_begin)
@@ -218,6 +220,8 @@ def _sqlite_is_new(engine: sa.Engine, where: str, create: bool) -> bool:
         if create:
             return True
         raise JournalError(f"journal {where}: there is no such file: `calib run` makes one, or choose another journal")
+    if not path.is_file():  # a device or a pipe: opening one may hang, and making it ours would take it from everybody
+        raise JournalError(f"journal {where}: is no ordinary file: choose another journal")
     with engine.begin() as connection:
         application = connection.exec_driver_sql("PRAGMA application_id").scalar()
         is_empty = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0

@@ -86,6 +86,7 @@ def list_participants(journal: Journal) -> list[Participant]:
 
 def export_participant(journal: Journal, pseudonym: str) -> dict[str, Any]:
     """Everything held about a person, as one JSON document: consent, name, and all entries of their runs."""
+    _check(pseudonym)
     with journal.reading() as connection:
         erased_at = _erased_at(connection, pseudonym)
         person = connection.execute(_one(participants, pseudonym)).mappings().first()
@@ -110,6 +111,7 @@ def erase_participant(journal: Journal, pseudonym: str, reason: str = "asked by 
 
     The bytes leave the journal's files too. Copies elsewhere (backups, exports, a disk's spare blocks) are not reached.
     """
+    _check(pseudonym)
     with journal.writing() as connection:
         already = _erased_at(connection, pseudonym)
         own = _runs_of(connection, pseudonym)
@@ -128,6 +130,12 @@ def erase_participant(journal: Journal, pseudonym: str, reason: str = "asked by 
     # Also when it was erased before: an erasure that met a busy file is finished by repeating it.
     scrub(journal.engine, journal.where)
     return Erasure(pseudonym, len(own), num_entries, num_names, already, backups(journal.engine))
+
+
+def _check(pseudonym: str) -> None:
+    """Bytes of a terminal that are no text cannot be looked for."""
+    if not pseudonym.isprintable():
+        raise _unknown(repr(pseudonym))
 
 
 def _one(table: sa.Table, pseudonym: str) -> sa.Select[Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from calib.control import ControlServer
+from calib.errors import JournalError
 from calib.events import (
     Answer,
     Apply,
@@ -82,13 +83,16 @@ class Runner:
         self.events: queue.Queue[Event] = queue.Queue()
         self.session: Session | None = None
         self._pending: Ask | Apply | None = None
+        self._number = 0  # of the last question that was asked
+        self._replied = 0  # of the last question that somebody has answered
         self._asked_at = self._last_event_at = time.monotonic()
         self._connected = False
         self._lost_since_ticks = 0.0
         self._next_try, self._tries = 0.0, 0
         self._lead: str | None = None
         self._progress: Progress | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # what is asked, and whether it is answered
+        self.is_recording = False  # between an event and its documents in the journal
         self.server = ControlServer(self._request)
 
     # --- from any thread ------------------------------------------------------------------------------------------
@@ -99,8 +103,32 @@ class Runner:
         self.events.put(Stop(by))
 
     def post(self, event: Event) -> None:
-        """An event from a terminal or page."""
+        """An event from a terminal or page that answers no question: it gives up, changes its mind, takes the lead."""
         self.events.put(event)
+
+    def reply(self, question: str, value: int, number: int, by: str) -> None:
+        """The answer to the open question of this name and number, of which there is one. ValueError for any other.
+
+        A question is answered once and by its number, so that an answer that was late, or sent twice, never answers
+        the next question. Questions `ready` and `arm` have no value.
+        """
+        with self._lock:
+            pending = self.pending()
+            if pending is None or (pending.question, self._number) != (question, number):
+                raise ValueError("that question is not open")
+            if self.run.person is not None and question not in ("ready", "arm"):
+                raise ValueError("a simulated person answers that")
+            event: Event
+            if question == "ready":
+                event = Ready(self.attention_s(), 0.0)
+            elif question == "arm":
+                event = Arm(by)
+            elif type(value) is int and 0 <= value < _num_answers(pending):
+                event = Answer(pending.question, value, self.attention_s(), 0.0)
+            else:
+                raise ValueError(f"{value!r:.40} is no answer to it: give a whole number below {_num_answers(pending)}")
+            self._replied = self._number
+            self.events.put(event)
 
     def attention_s(self) -> float:
         """Seconds since the question was shown, as far as they count."""
@@ -108,7 +136,12 @@ class Runner:
 
     def pending(self) -> Ask | None:
         """The question that waits for an answer."""
-        return self._pending if isinstance(self._pending, Ask) else None
+        return self._pending if isinstance(self._pending, Ask) and self._replied != self._number else None
+
+    def asked(self) -> tuple[Ask | None, int]:
+        """The question that waits for an answer, and its number."""
+        with self._lock:
+            return self.pending(), self._number
 
     def _request(self, request: dict[str, Any], client: str) -> dict[str, Any]:
         """One request of a control client."""
@@ -125,26 +158,23 @@ class Runner:
         if what in ("answer", "ready", "arm", "quit", "changed_mind"):
             if self._lead not in (None, client):
                 return {"ok": False, "error": "another client leads; take the lead first"}
-            try:
-                self.post(self._event_of(what, request))
-            except (KeyError, TypeError, ValueError) as error:
-                return {"ok": False, "error": f"bad request: {error}"}
-            return {"ok": True}
+            return self._post_request(what, request, client)
         return {"ok": False, "error": f"no such request: {what!r}"}
 
-    def _event_of(self, what: str, request: dict[str, Any]) -> Event:
-        if what == "answer":
-            pending = self.pending()
-            if pending is None or request["question"] != pending.question:
-                raise ValueError("that question is not open")
-            return Answer(pending.question, int(request["value"]), self.attention_s(), 0.0)
-        if what == "ready":
-            return Ready(self.attention_s(), 0.0)
-        if what == "arm":
-            return Arm("operator")
+    def _post_request(self, what: str, request: dict[str, Any], client: str) -> dict[str, Any]:
         if what == "quit":
-            return Quit()
-        return ChangedMind(str(request.get("note", ""))[:500])
+            self.post(Quit())
+        elif what == "changed_mind":
+            self.post(ChangedMind(str(request.get("note", ""))[:500]))
+        else:
+            question = request.get("question") if what == "answer" else what
+            if question in ("ready", "arm") and what == "answer":
+                return {"ok": False, "error": f"that question is not open to answers: say {question}"}
+            try:
+                self.reply(str(question), request.get("value", 0), request.get("number", 0), f"client {client}")
+            except ValueError as error:
+                return {"ok": False, "error": str(error)}
+        return {"ok": True}
 
     def status(self) -> dict[str, Any]:
         """What a watcher sees."""
@@ -168,8 +198,8 @@ class Runner:
         }
 
     def _shown(self) -> dict[str, Any] | None:
-        pending = self.pending()
-        return {"question": pending.question, **pending.shown} if pending else None
+        pending, number = self.asked()
+        return {"question": pending.question, "number": number, **pending.shown} if pending else None
 
     # --- the loop, in one thread ----------------------------------------------------------------------------------
 
@@ -185,7 +215,12 @@ class Runner:
                 session, effects = resumed, waiting_for(run.setup, resumed)
             self.session = session
             self._last_event_at = time.monotonic()
+            self.is_recording = True
             self._perform(effects)
+            self.is_recording = False
+            self.server.publish(self.status())
+            if session.phase in ("paused", "unarmed"):
+                self._arm_resumed()
             while self.session.phase != "finished":
                 event = self._next_event()
                 if event is not None:
@@ -202,7 +237,9 @@ class Runner:
 
     def _close_after(self, error: BaseException) -> None:
         """A closing record after a crash, as far as the journal still takes one."""
-        if self.session is None or self.session.phase == "finished":
+        if self.session is None or self.session.phase == "finished" or self.is_recording:
+            return
+        if isinstance(error, JournalError):  # perhaps a document is missing: resume writes it and goes on
             return
         with contextlib.suppress(Exception):
             self._take(Stop(f"crash: {type(error).__name__}: {error}"))
@@ -210,6 +247,7 @@ class Runner:
     def _take(self, event: Event) -> None:
         """Journal first, then the session, then the world."""
         assert self.session is not None
+        self.is_recording = True
         self.run.journal.append(self.run.run, "event", event_to_json(event))
         before = self.session
         self.session, effects = step(self.run.setup, before, event)
@@ -221,7 +259,15 @@ class Runner:
             self._pending = None
             self.run.tell("lost", {"reason": event.reason, "waits_s": self.run.setup.scenario.protocol.reconnect_s})
         self._perform(effects)
+        self.is_recording = False
         self.server.publish(self.status())
+
+    def _arm_resumed(self) -> None:
+        """A run that was killed while its robot was lost: the robot answers, and saying `resume` is the arming."""
+        assert self.session is not None
+        if self.session.phase == "paused":
+            self._take(LinkBack())
+        self._take(Arm("resume"))
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -239,10 +285,13 @@ class Runner:
                     except DeviceError as error:
                         self.events.put(LinkLost(str(error)))
                 case Ask() | Apply():
-                    self._pending = effect
-                    self._asked_at = time.monotonic()
+                    with self._lock:
+                        self._pending = effect
+                        self._number += 1
+                        self._asked_at = time.monotonic()
                     if isinstance(effect, Ask):
-                        self.run.tell("ask", {"question": effect.question, **effect.shown})
+                        shown = {"question": effect.question, "number": self._number, **effect.shown}
+                        self.run.tell("ask", shown)
                 case Finish():
                     self._pending = None
 
@@ -348,3 +397,10 @@ class Runner:
         until = time.monotonic() + seconds
         while self.events.empty() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.02))
+
+
+def _num_answers(ask: Ask) -> int:
+    """How many answers a question has: 0, 1, ... below it. The proposal comes after the modes."""
+    if ask.question == "choice":
+        return len(ask.shown["modes"]) + (ask.shown["proposal"] is not None)
+    return {"comparison": 3, "good_enough": 2}.get(ask.question, 0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import secrets
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from calib.errors import UserError
+from calib.errors import JournalError, UserError
 from calib.journal import Journal
 from calib.provenance import code_sha256, platform_fingerprint
 from calib.registry import RunnerEntry, register, unregister
@@ -55,6 +56,8 @@ def person_of(setup: Setup, spec: str, number: int) -> SimulatedPerson:
     """The simulated person of a SPEC."""
     if number < 0:
         raise UserError(f"--person-number: {number} is negative; give 0 or more")
+    if number >= 2**63:
+        raise UserError(f"--person-number: {number} is too large; give less than 2**63")
     model, parameters = load_person(spec)
     return make_person(setup, model, parameters, number)
 
@@ -116,23 +119,40 @@ def conduct(plan: Plan) -> int:
         )
     )
     pressed = _signals(runner)
-    register(
-        RunnerEntry(
-            plan.run, _pid(), runner.server.port, runner.server.token, plan.facts["device_spec"], plan.journal_url
-        )
-    )
-    screen.opening(plan.run, plan.facts)
-    if plan.person is None or plan.device.rung == "hardware":
-        _terminal.listen(runner, screen)
     try:
+        register(
+            RunnerEntry(
+                plan.run, os.getpid(), runner.server.port, runner.server.token, plan.facts["device_spec"],
+                plan.journal_url,
+            )
+        )  # fmt: skip
+        screen.opening(plan.run, plan.facts)
+        if plan.person is None or plan.device.rung == "hardware":
+            _terminal.listen(runner, screen)
         session = runner.go(plan.resumed, plan.number)
+    except JournalError as error:
+        raise _resumable(plan, runner, error) from None
     finally:
+        runner.server.close()
         unregister(plan.run)
         screen.close()
-    complete(plan, session, screen)
-    if pressed:
-        return 130
+    try:
+        complete(plan, session, screen)
+    except JournalError as error:
+        raise _resumable(plan, runner, error) from None
+    return 130 if pressed else exit_code(session)
+
+
+def exit_code(session: Session) -> int:
+    """Of a session that has ended by itself."""
     return 3 if session.stop_reason == "device_failure" else 0
+
+
+def _resumable(plan: Plan, runner: Runner, error: JournalError) -> JournalError:
+    """What the journal holds is whole: a document that is missing is written by `resume`."""
+    if runner.session is None:
+        return error
+    return JournalError(f"{error}; then `calib resume {plan.run} --journal {plan.journal_url}` goes on")
 
 
 def complete(plan: Plan, session: Session, screen: "_terminal.Screen") -> None:
@@ -167,16 +187,11 @@ def _signals(runner: Runner) -> list[int]:
         pressed.append(number)
         # in a thread: the handler may have interrupted the very code that holds the driver's lock
         threading.Thread(target=runner.stop, args=(signal.Signals(number).name,), daemon=True).start()
-        if len(pressed) > 1:
+        # Between an event and its documents the stop is awaited once more: it comes next.
+        if len(pressed) > (2 if runner.is_recording else 1):
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with contextlib.suppress(ValueError):
             signal.signal(number, handle)
     return pressed
-
-
-def _pid() -> int:
-    import os
-
-    return os.getpid()

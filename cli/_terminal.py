@@ -1,14 +1,16 @@
 """What a person at a terminal sees and types."""
 
+import os
 import sys
 import threading
 from typing import Any
 
-from calib.events import Answer, Arm, Quit, Ready
+from calib.events import Quit
 from calib.runner import Runner
 from calib.setup import Setup
 
 DEFAULT_JOURNAL = "sqlite:///./calib.db"
+_MIN_READING_S = 0.2  # at a terminal, what comes sooner was typed before the question could be read
 _EQUAL = ("=", "e", "equal", "3")
 
 
@@ -22,13 +24,25 @@ class Screen:
         self.live = self.out.isatty()
         self._bar = False
         self.broken = False
+        self.listens = False  # somebody at this terminal is asked
+        self._run = ""
 
     def line(self, text: str = "") -> None:
         """One line."""
-        if self._bar:
-            print("\r\x1b[K", end="", file=self.out)
-            self._bar = False
-        print(text, file=self.out, flush=True)
+        self.close()
+        self._write(text + "\n")
+
+    def _write(self, text: str) -> None:
+        """Nobody has to look: a terminal that was closed, or a pipe's reader that has gone, ends no session."""
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except OSError:
+            self.live = False
+            # What is still buffered would fail again when Python exits.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.out.fileno())
+            os.close(nowhere)
 
     def note(self, text: str) -> None:
         """A line that is no result."""
@@ -37,6 +51,7 @@ class Screen:
 
     def opening(self, run: str, facts: dict[str, Any]) -> None:
         """The head of the table of rounds."""
+        self._run = run
         if self.quiet:
             return
         setup = self.setup
@@ -55,6 +70,9 @@ class Screen:
         elif what == "lost":
             self.line(f"      the robot is lost: {body['reason']}")
             self.line(f"      paused; nothing moves; trying again for {body['waits_s']:g} s, then the run ends")
+        elif what == "ask" and body["question"] == "arm" and not self.listens:
+            self.line("      the robot answers again; nothing moves until somebody allows it:")
+            self.line(f"      calib attach {self._run} --lead, then arm, within {body['within_s']:g} s")
         elif what == "retry" and not self.quiet:
             self.line(f"      still lost: {body['reason']}")
         elif self.quiet:
@@ -71,7 +89,7 @@ class Screen:
             return
         done = int(20 * body["fraction"])
         bar = "#" * done + "." * (20 - done)
-        print(f"\r      cleaning [{bar}] {body['elapsed_s'] / 60:5.1f} min", end="", file=self.out, flush=True)
+        self._write(f"\r      cleaning [{bar}] {body['elapsed_s'] / 60:5.1f} min")
         self._bar = True
 
     def _round(self, body: dict[str, Any]) -> None:
@@ -93,8 +111,8 @@ class Screen:
     def close(self) -> None:
         """Leave a clean line."""
         if self._bar:
-            print("\r\x1b[K", end="", file=self.out, flush=True)
             self._bar = False
+            self._write("\r\x1b[K")
 
     def summary(self, s: dict[str, Any]) -> None:
         """The end of a session."""
@@ -198,6 +216,7 @@ def listen(runner: Runner, screen: Screen) -> None:
         if what == "ask":
             _ask(screen, body)
 
+    screen.listens = True
     object.__setattr__(runner.run, "tell", tell)
     threading.Thread(target=_read, args=(runner, screen), daemon=True, name="terminal").start()
 
@@ -237,28 +256,48 @@ def card(rows: list[dict[str, Any]]) -> str:
 
 
 def _read(runner: Runner, screen: Screen) -> None:
+    """What is typed, a line at a time. `stop` and `q` work at any time; anything else answers the question that is
+    open when the line is read, once. Lines typed ahead, before their question was shown, are dropped and said so."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")
     for text in sys.stdin:
         word = text.strip().lower()
         if word == "stop":
             runner.stop("terminal")
-            continue
-        if word in ("q", "quit"):
+        elif word in ("q", "quit"):
             runner.post(Quit())
-            continue
-        pending = runner.pending()
-        if pending is None:
-            continue
-        attention_s = runner.attention_s()
-        if pending.question == "ready" and word == "":
-            runner.post(Ready(attention_s, 0.0))
-        elif pending.question == "arm" and word == "arm":
-            runner.post(Arm("terminal"))
         else:
-            value = _value(pending.question, word, runner.run.setup)
-            if value is None:
-                screen.line("  not understood; look at the choices above")
-            else:
-                runner.post(Answer(pending.question, value, attention_s, 0.0))
+            _reply(runner, screen, word)
+    if runner.session is None or runner.session.phase != "finished":
+        # No answer and no stop: a page may lead a run whose standard input is nothing.
+        run = runner.run.run
+        print(
+            f"calib: standard input has ended; the run waits: `calib attach {run} --lead` answers, "
+            f"`calib stop {run}` ends it",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _reply(runner: Runner, screen: Screen, word: str) -> None:
+    pending, number = runner.asked()
+    if pending is None:
+        if word:
+            screen.line(f"  no question is open: {word[:40]!r} is not used")
+        return
+    if sys.stdin.isatty() and runner.attention_s() < _MIN_READING_S:
+        screen.line(f"  typed before the question was shown: {word[:40]!r} is not used; answer now")
+        return
+    question = pending.question
+    wanted = {"ready": "", "arm": "arm"}.get(question)
+    value = _value(question, word, runner.run.setup) if wanted is None else 0 if word == wanted else None
+    if value is None:
+        screen.line("  not understood; look at the choices above")
+        return
+    try:
+        runner.reply(question, value, number, "terminal")
+    except ValueError as error:  # somebody else was faster, or the robot was lost
+        screen.line(f"  {error}: {word[:40]!r} is not used")
 
 
 def _value(question: str, word: str, setup: Setup) -> int | None:

@@ -21,8 +21,11 @@ def main(args: argparse.Namespace) -> int:
     from cli import _session
     from cli._terminal import Screen
 
+    with open_journal(args.journal, create=False) as journal:
+        run_entries(journal, args.run)  # a mistyped name must not make a journal
     with open_journal(args.journal) as journal:
         entries = run_entries(journal, args.run)
+        journal.go_on_after(entries)
         run, start = entries[0].run, entries[0].body
         assert start is not None
         living = [e for e in runners() if e.run == run]
@@ -57,5 +60,5 @@ def main(args: argparse.Namespace) -> int:
         )
         if ended:  # killed between its stop and its truth: nothing moves any more, only the end is written
             _session.complete(plan, folded.session, Screen(setup, quiet=args.json))
-            return 0
+            return _session.exit_code(folded.session)
         return _session.conduct(plan)

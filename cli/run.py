@@ -2,6 +2,8 @@
 
 import argparse
 
+_MAX_ROUNDS = 10_000  # the evidence of all rounds is laid out at the start
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib run`."""
@@ -61,6 +63,8 @@ def main(args: argparse.Namespace) -> int:
     from calib.setup import make_setup
     from cli import _session
 
+    if args.rounds is not None and args.rounds > _MAX_ROUNDS:
+        raise UserError(f"--rounds: {args.rounds} is too many; give at most {_MAX_ROUNDS}")
     human = args.person == "human"
     stop_rule = args.until or ("accepted" if human else "max_rounds")
     device = _session.device_of(args.device)
