@@ -1,7 +1,7 @@
 """Which sessions run on this machine: one file a runner, readable by its user only, removed at its end.
 
-A process number alone names nobody: it is given again once its process has ended. So an entry also says when its process
-was born, and a file whose process was born at another time is a dead runner's. Nobody is signalled on its word.
+A process number alone names nobody: it is given again once its process has ended. So an entry also says when its
+process was born, and a file whose process was born at another time is a dead runner's: nobody is signalled on its word.
 """
 
 import contextlib

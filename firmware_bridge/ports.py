@@ -32,8 +32,13 @@ class PortBusy(Exception):
 
 def _folder(name: str) -> Path:
     """A folder of this user that all processes of this machine see."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    path = Path(base) / f"calib-{os.getuid()}" / name
+    own = f"calib-{os.getuid()}"
+    if base := os.environ.get("XDG_RUNTIME_DIR"):
+        path = Path(base) / own / name
+        with contextlib.suppress(OSError):  # left over from another user's session, or read-only
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return path
+    path = Path(tempfile.gettempdir()) / own / name
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
