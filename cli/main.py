@@ -38,6 +38,8 @@ def command_names() -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    code = 0
+    _open_what_is_closed()
     try:
         code = _dispatch(words)
         sys.stdout.flush()  # here, where a reader that has gone is still quiet
@@ -50,7 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         if not _reader_has_gone():
             raise
-        return 0
+        return code
+
+
+def _open_what_is_closed() -> None:
+    """Started with a standard stream closed (`>&-`): into nothing, before a file of ours gets its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def _dispatch(words: list[str]) -> int:

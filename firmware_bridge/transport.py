@@ -119,7 +119,8 @@ class SerialTransport:
 
     def drain(self) -> None:
         """Wait until what was written has left. Best effort: not every port can tell."""
-        with contextlib.suppress(OSError, ValueError, AttributeError, NotImplementedError):
+        # termios has an error of its own, which is no OSError
+        with contextlib.suppress(OSError, termios.error, ValueError, AttributeError, NotImplementedError):
             self._port.flush()
 
     def wake(self) -> None:
@@ -278,10 +279,11 @@ def ask_clock(
     """One request on a side channel: (now in us, bytes sent so far, answer). OSError when the emulator is gone."""
     channel.sendall(CLOCK_REQUEST.pack(kind, written, time_us, len(payload)) + payload)
     answer = channel.recv(65_536)
-    while answer and len(answer) < CLOCK_REPLY.size:
-        answer += channel.recv(65_536)
-    if not answer:
-        raise ConnectionResetError(errno.ECONNRESET, "the emulator ended")
+    while len(answer) < CLOCK_REPLY.size:
+        more = channel.recv(65_536)
+        if not more:
+            raise ConnectionResetError(errno.ECONNRESET, "the emulator ended")
+        answer += more
     now_us, sent, length = CLOCK_REPLY.unpack_from(answer)
     body = answer[CLOCK_REPLY.size :]
     while len(body) < length:
