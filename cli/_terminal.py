@@ -260,15 +260,17 @@ def _read(runner: Runner, screen: Screen) -> None:
     open when the line is read, once. Lines typed ahead, before their question was shown, are dropped and said so."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
+    leaving = False
     for text in sys.stdin:
         word = text.strip().lower()
+        leaving |= word in ("stop", "q", "quit")
         if word == "stop":
             runner.stop("terminal")
         elif word in ("q", "quit"):
             runner.post(Quit())
         else:
             _reply(runner, screen, word)
-    if runner.session is None or runner.session.phase != "finished":
+    if not leaving and (runner.session is None or runner.session.phase != "finished"):
         # No answer and no stop: a page may lead a run whose standard input is nothing.
         run = runner.run.run
         print(
