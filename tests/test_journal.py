@@ -479,3 +479,13 @@ def test_there_is_a_step_from_every_older_version():
 def test_the_tables_suit_another_database():
     for table in journal_store.TABLES.sorted_tables:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+def test_a_device_or_a_pipe_is_no_journal_and_keeps_its_mode(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o644)
+    for path in (pipe, Path("/dev/null")):
+        before = path.stat().st_mode
+        with pytest.raises(JournalError, match="no ordinary file"):
+            open_journal(f"sqlite:///{path}")
+        assert path.stat().st_mode == before

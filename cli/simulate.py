@@ -1,0 +1,83 @@
+"""Simulate many people headlessly: conditions crossed, Parquet parts with a manifest, resumable."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `calib simulate`."""
+    add = parser.add_argument
+    add(
+        "scenario", nargs="?", default="apartment", metavar="SCENARIO", help="a TOML file or a shipped name (apartment)"
+    )
+    add("--people", type=int, default=200, metavar="N", help="people in each condition (200)")
+    add("--role", default="advisor", metavar="A,B", help="roles, crossed with the other lists (advisor)")
+    add("--policy", default="information_gain", metavar="A,B", help="policies (information_gain)")
+    add("--person", action="append", default=None, metavar="SPEC", help="a person model; again for more (rational)")
+    add("--rounds", type=int, default=None, metavar="N", help="at most so many rounds (the scenario's)")
+    add("--until", default="max_rounds", metavar="RULE", help="max_rounds, accepted or declared (max_rounds)")
+    add("--particles", type=int, default=None, metavar="N", help="of each belief (the scenario's)")
+    add("--seed", type=int, default=0, metavar="N", help="root of every random stream (0)")
+    add("--jobs", type=int, default=0, metavar="J", help="processes (one a core)")
+    add("--chunk", type=int, default=256, metavar="N", help="people in a part; changes no number (256)")
+    add(
+        "--out",
+        default=None,
+        metavar="DIR",
+        help="where the parts go; what is there already is kept (out/SCENARIO-SEED)",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Simulate what is missing and print what there is."""
+    import json
+    import os
+    import sys
+    import time
+    from pathlib import Path
+
+    from calib.errors import UserError
+    from calib.scenario import load_scenario
+    from experiments.population import make_plan, simulate_population
+
+    if args.chunk < 1 or args.jobs < 0 or (args.particles is not None and args.particles < 16):
+        raise UserError("--chunk needs 1 or more, --jobs 0 or more, --particles 16 or more")
+    scenario = load_scenario(args.scenario)
+    plan = make_plan(
+        scenario.file,
+        scenario.text,
+        roles=args.role.split(","),
+        policies=args.policy.split(","),
+        people_specs=args.person or ["rational"],
+        people=args.people,
+        seed=args.seed,
+        max_rounds=args.rounds,
+        stop_rule=args.until,
+        particles=args.particles,
+        chunk=args.chunk,
+    )
+    out = Path(args.out or f"out/{scenario.name}-{args.seed}")
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    total = args.people * len(plan.conditions)
+    columns = (TextColumn("people"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    begun = time.perf_counter()
+    with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("people", total=total)
+        jobs = args.jobs or os.cpu_count() or 1
+        manifest = simulate_population(plan, out, jobs, lambda people: bar.advance(task, people))
+    seconds = time.perf_counter() - begun
+    rounds = args.rounds or scenario.protocol.max_rounds
+    found = {
+        "people": args.people,
+        "rounds_per_s": total * rounds / seconds,
+        "parts": len(manifest["parts"]),
+        "rows": manifest["rows"],
+        "data_sha256": manifest["data_sha256"],
+        "out": str(out),
+    }
+    if args.json:
+        print(json.dumps(found))
+    else:
+        print(f"{found['rows']} rows in {found['parts']} parts in {out}, data {found['data_sha256'][:12]}")
+    return 0

@@ -1,0 +1,287 @@
+"""Populations: conditions crossed, people in chunks, one Parquet part a chunk, and a manifest over them.
+
+A part is a function of the plan alone: whoever computes it, in whatever order and company, gets the same rows. It is
+written to a name of its own and renamed: a part is there whole or not at all, and what is there is not computed again.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from calib.errors import UserError
+from calib.provenance import code_sha256, platform_fingerprint
+from calib.scenario import load_scenario_text
+from calib.setup import Setup, make_setup
+from experiments.batch import Sessions, simulate_sessions
+from experiments.people import load_person
+
+SCHEMA = 1
+CONDITION = ("role", "policy", "person_model")
+# The row contract, in its order. A version of time that was not measured is null.
+COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("person", pa.int64()),
+    *((name, pa.string()) for name in CONDITION),
+    *((name, pa.string()) for name in ("kind", "rung", "scenario_hash", "engine")),
+    ("event", pa.int64()),
+    ("rounds", pa.int64()),
+    *((name, pa.float64()) for name in ("attention_s", "wall_s", "robot_s", "effort")),
+    *(
+        (f"{v}_{what}", pa.int64())
+        for v in ("true", "declared", "accepted", "verified")
+        for what in ("event", "rounds")
+    ),
+    ("true_degree_final", pa.float64()),
+    ("declared_falsely", pa.bool_()),
+)
+PRIMARY = "true"  # the version of time that `event` and `rounds` repeat
+_RESTARTS = 3  # of a pool whose worker was killed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is simulated: plain values, so that a worker needs nothing else."""
+
+    scenario_file: str
+    scenario_text: str
+    conditions: tuple[tuple[str, str, str], ...]  # in the order of CONDITION
+    people: int
+    seed: int
+    max_rounds: int | None
+    stop_rule: str
+    particles: int | None
+    chunk: int
+
+    @property
+    def parts(self) -> list[tuple[int, int, int]]:
+        """(condition, first person, last person + 1) of every part, in the order of the rows."""
+        edges = [(a, min(a + self.chunk, self.people)) for a in range(0, self.people, self.chunk)]
+        return [(c, a, b) for c in range(len(self.conditions)) for a, b in edges]
+
+    def sha256(self) -> str:
+        """What makes two plans the same: everything but the chunks, and the code."""
+        body = {k: v for k, v in asdict(self).items() if k not in ("chunk", "scenario_file")}
+        return hashlib.sha256(json.dumps([body, code_sha256()], sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(
+    scenario_file: str,
+    scenario_text: str,
+    *,
+    roles: list[str],
+    policies: list[str],
+    people_specs: list[str],
+    people: int,
+    seed: int,
+    max_rounds: int | None,
+    stop_rule: str,
+    particles: int | None,
+    chunk: int,
+) -> Plan:
+    """A plan over the crossed conditions; UserError for anything that is none."""
+    if people < 1:
+        raise UserError(f"--people: {people} is too few; give 1 or more")
+    conditions = tuple(itertools.product(roles, policies, people_specs))
+    if len(set(conditions)) < len(conditions):
+        raise UserError("--role, --policy or --person names something twice; name each once")
+    plan = Plan(scenario_file, scenario_text, conditions, people, seed, max_rounds, stop_rule, particles, chunk)
+    for condition in range(len(conditions)):
+        setup_of_condition(plan, condition)
+        load_person(conditions[condition][2])
+    return plan
+
+
+def setup_of_condition(plan: Plan, condition: int) -> Setup:
+    """The setup of one condition."""
+    role, policy, _ = plan.conditions[condition]
+    return make_setup(
+        load_scenario_text(plan.scenario_text, plan.scenario_file),
+        role=role,
+        policy=policy,
+        stop_rule=plan.stop_rule,
+        max_rounds=plan.max_rounds,
+        seed=plan.seed,
+        num_particles=plan.particles,
+    )
+
+
+def simulate_part(plan: Plan, part: tuple[int, int, int]) -> pa.Table:
+    """The rows of one part."""
+    condition, first, end = part
+    setup = setup_of_condition(plan, condition)
+    model, parameters = load_person(plan.conditions[condition][2])
+    people = np.arange(first, end)
+    return _table(plan, condition, setup, people, simulate_sessions(setup, model, parameters, people))
+
+
+def _table(plan: Plan, condition: int, setup: Setup, people: np.ndarray, sessions: Sessions) -> pa.Table:
+    rows, num = np.arange(len(people)), len(people)
+    times = sessions.times
+    primary = times[PRIMARY]
+    clocks = sessions.clocks[rows, np.minimum(primary.rounds, sessions.last_round)]
+    declared = times["declared"]
+    degree_then = sessions.true_degree[rows, np.minimum(declared.rounds, sessions.last_round)]
+    unmeasured = [None] * num
+    columns: dict[str, Any] = {"person": people}
+    columns |= {name: [plan.conditions[condition][i]] * num for i, name in enumerate(CONDITION)}
+    engine = f"live/intent/{setup.num_particles}"
+    fixed = {"kind": "simulated", "rung": "simulator", "scenario_hash": setup.scenario.hash, "engine": engine}
+    columns |= {name: [value] * num for name, value in fixed.items()}
+    columns |= {"event": primary.event, "rounds": primary.rounds}
+    columns |= {name: clocks[:, i] for i, name in enumerate(("attention_s", "wall_s", "robot_s", "effort"), 1)}
+    for version in ("true", "declared", "accepted"):
+        columns |= {f"{version}_event": times[version].event, f"{version}_rounds": times[version].rounds}
+    columns |= {"verified_event": unmeasured, "verified_rounds": unmeasured}
+    columns["true_degree_final"] = sessions.true_degree[rows, sessions.last_round]
+    columns["declared_falsely"] = (declared.event == 1) & (degree_then < 1 - setup.scenario.eps)
+    return pa.table({name: pa.array(columns[name], kind) for name, kind in COLUMNS})
+
+
+def part_path(folder: Path, part: tuple[int, int, int]) -> Path:
+    """The file of a part."""
+    condition, first, end = part
+    return folder / "parts" / f"c{condition:03d}-{first:08d}-{end:08d}.parquet"
+
+
+def write_part(plan: Plan, folder: Path, part: tuple[int, int, int]) -> None:
+    """Compute a part unless it is there, whole."""
+    path = part_path(folder, part)
+    if not path.exists():
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            pq.write_table(simulate_part(plan, part), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def simulate_population(plan: Plan, folder: Path, jobs: int, done: Callable[[int], None]) -> dict[str, Any]:
+    """All parts of a plan, resuming what is there, then the manifest; `done(people)` after each part. The manifest."""
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    _claim(plan, folder)
+    missing = []
+    for part in plan.parts:
+        if part_path(folder, part).exists():
+            done(part[2] - part[1])
+        else:
+            missing.append(part)
+    for part in _each(plan, folder, missing, jobs):
+        done(part[2] - part[1])
+    paths = [part_path(folder, part) for part in plan.parts]
+    manifest = {
+        "schema": SCHEMA,
+        "plan": {k: v for k, v in asdict(plan).items() if k != "scenario_text"},
+        "plan_sha256": plan.sha256(),
+        "scenario_text": plan.scenario_text,
+        "scenario_hash": load_scenario_text(plan.scenario_text, plan.scenario_file).hash,
+        "code_sha256": code_sha256(),
+        "platform": platform_fingerprint(),
+        "primary": PRIMARY,
+        "parts": [
+            {
+                "file": path.relative_to(folder).as_posix(),
+                "rows": part[2] - part[1],
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+            for part, path in zip(plan.parts, paths, strict=True)
+        ],
+        "rows": plan.people * len(plan.conditions),
+        "data_sha256": data_sha256(paths),
+    }
+    _write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _claim(plan: Plan, folder: Path) -> None:
+    """One folder, one plan: parts of another one are never mixed in."""
+    path = folder / "plan.json"
+    own = {"plan_sha256": plan.sha256(), "chunk": plan.chunk}
+    if path.exists():
+        try:
+            held = json.loads(path.read_text())
+        except ValueError:
+            raise UserError(f"{path}: is damaged; choose another --out folder") from None
+        if held != own:
+            raise UserError(
+                f"{folder}: holds another simulation (seed, people, conditions, chunk or code); choose another --out"
+            )
+    elif any((folder / "parts").glob("*.parquet")):
+        raise UserError(f"{folder}: holds Parquet files but no plan.json; choose another --out folder")
+    else:
+        _write_json(path, own)
+
+
+def _each(plan: Plan, folder: Path, parts: list[tuple[int, int, int]], jobs: int) -> Iterator[tuple[int, int, int]]:
+    """Parts as they get done. A killed worker breaks its pool; the parts that are missing then go to a new one."""
+    if jobs == 1:
+        for part in parts:
+            write_part(plan, folder, part)
+            yield part
+        return
+    left = list(parts)
+    for attempt in range(_RESTARTS + 1):
+        environment = os.environ.get("NUMBA_NUM_THREADS")
+        os.environ["NUMBA_NUM_THREADS"] = "1"  # a worker is one thread
+        try:
+            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+                open_parts: dict[Future[None], tuple[int, int, int]] = {
+                    pool.submit(write_part, plan, folder, part): part for part in left
+                }
+                while open_parts:
+                    ready, _ = wait(open_parts, return_when=FIRST_COMPLETED)
+                    for future in ready:
+                        future.result()
+                        part = open_parts.pop(future)
+                        left.remove(part)
+                        yield part
+            return
+        except BrokenProcessPool:
+            if attempt == _RESTARTS:
+                raise UserError(f"{folder}: workers were killed {attempt + 1} times; run again to go on") from None
+        finally:
+            if environment is None:
+                os.environ.pop("NUMBA_NUM_THREADS", None)
+            else:
+                os.environ["NUMBA_NUM_THREADS"] = environment
+
+
+def data_sha256(paths: list[Path]) -> str:
+    """Over the contract columns in their order, rows by condition and person, floats as little-endian f64."""
+    table = pa.concat_tables([_read(path) for path in paths])
+    table = table.sort_by([*((name, "ascending") for name in CONDITION), ("person", "ascending")])
+    total = hashlib.sha256()
+    for name, kind in COLUMNS:
+        column = table.column(name)
+        if pa.types.is_string(kind):
+            total.update("\0".join(column.to_pylist()).encode())
+        elif pa.types.is_floating(kind):
+            total.update(column.to_numpy().astype("<f8").tobytes())
+        else:
+            total.update(pa.compute.fill_null(column.cast(pa.int64()), -1).to_numpy().astype("<i8").tobytes())
+    return total.hexdigest()
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        with path.open("rb") as file:
+            return pq.read_table(file)
+    except (OSError, pa.ArrowException):
+        raise UserError(f"{path}: is a damaged part; remove it and run again") from None
+
+
+def _write_json(path: Path, body: dict[str, Any]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(body, indent=1) + "\n")
+    temporary.replace(path)
