@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -137,7 +138,7 @@ def conduct(plan: Plan) -> int:
         unregister(plan.run)
         screen.close()
     try:
-        complete(plan, session, screen)
+        complete(plan, session, screen, pressed)
     except JournalError as error:
         raise _resumable(plan, runner, error) from None
     return 130 if pressed else exit_code(session)
@@ -155,7 +156,7 @@ def _resumable(plan: Plan, runner: Runner, error: JournalError) -> JournalError:
     return JournalError(f"{error}; then `calib resume {plan.run} --journal {plan.journal_url}` goes on")
 
 
-def complete(plan: Plan, session: Session, screen: "_terminal.Screen") -> None:
+def complete(plan: Plan, session: Session, screen: "_terminal.Screen", pressed: Sequence[int] = ()) -> None:
     """What comes after the stop document: the truth of a simulation, the audit, the summary."""
     if plan.person is not None:
         documents = {t: [e.body for e in plan.journal.entries(plan.run, [t]) if e.body] for t in ("start", "round")}
@@ -163,7 +164,7 @@ def complete(plan: Plan, session: Session, screen: "_terminal.Screen") -> None:
         plan.journal.append(plan.run, "truth", body)
     if plan.audit and session.stop_reason != "stopped" and session.state.evidence.num_answers[0] > 0:
         screen.note("auditing with PyMC (a process of its own; up to a minute) ...")
-        _audit(plan)
+        _audit(plan, pressed)
     summary = summarise(plan.journal.entries(plan.run), plan.journal_url)
     if plan.json:
         print(json.dumps(summary))
@@ -171,11 +172,23 @@ def complete(plan: Plan, session: Session, screen: "_terminal.Screen") -> None:
         screen.summary(summary)
 
 
-def _audit(plan: Plan) -> None:
+def _audit(plan: Plan, pressed: Sequence[int]) -> None:
     command = [sys.executable, "-m", "calib.audit", plan.journal_url, plan.run]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while True:
+            try:
+                err = process.communicate(timeout=0.2)[1]
+                break
+            except subprocess.TimeoutExpired:
+                if pressed:  # Ctrl-C reaches it by itself, a kill of this process alone does not
+                    process.terminate()
+            except BaseException:
+                process.kill()
+                raise
+    if process.returncode and pressed:
+        print("calib run: the audit was interrupted; the run itself is complete", file=sys.stderr)
+    elif process.returncode:
+        lines = err.strip().splitlines() or ["no message"]
         print(f"calib run: the audit failed ({lines[-1]}); the run itself is complete", file=sys.stderr)
 
 

@@ -1,15 +1,18 @@
 """Attacks from the terminal: closed streams, readers that go, lines typed ahead, bytes that are no text."""
 
+import json
 import os
 import pty
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sessions import ROOT, Lab, quick_scenario
+from test_faults import children
 
 
 @pytest.fixture
@@ -92,3 +95,17 @@ def test_at_a_terminal_what_comes_with_the_question_was_typed_before_it(lab: Lab
         os.close(theirs)
     assert "is not used" in shown + rest
     assert answers(lab) == [("Stop", None)]
+
+
+def test_a_kill_during_the_audit_ends_it_and_keeps_the_run(lab: Lab) -> None:
+    words = ("run", quick_scenario(lab.folder), "--rounds", "2", "--audit", "on", "--json")
+    with lab.going(*words) as process:
+        until = time.monotonic() + 60
+        while not (found := children(process.pid, "calib.audit")):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, json.loads(out)["stop_reason"]) == (130, "max_rounds")
+    assert err == "calib run: the audit was interrupted; the run itself is complete\n"
+    assert not Path(f"/proc/{found[0]}").exists()
