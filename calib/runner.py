@@ -51,8 +51,8 @@ _RETRY_S = (1.0, 2.0, 4.0, 8.0)  # back-off between attempts to reach a lost rob
 class Person(Protocol):
     """Somebody simulated: answers what is asked and sees what happened."""
 
-    def answer(self, state: State, question: str) -> tuple[int, float]:
-        """The answer and the seconds of attention that it took."""
+    def answer(self, state: State, question: str) -> tuple[int, float] | None:
+        """The answer and the seconds of attention that it took; None where they give up."""
         ...
 
     def saw(self, state: State, z: tuple[float, ...]) -> None:
@@ -308,7 +308,10 @@ class Runner:
         if pending is not None and pending.question == "ready" and self.run.operator == "automatic":
             return self._timed(Ready(self.run.setup.scenario.effort_s["ready"], 0.0))
         if pending is not None and self.run.person is not None and pending.question != "ready":
-            value, attention_s = self.run.person.answer(session.state, pending.question)
+            answer = self.run.person.answer(session.state, pending.question)
+            if answer is None:
+                return Quit()
+            value, attention_s = answer
             if self.run.pace == "wall":
                 self._sleep(attention_s)
                 if not self.events.empty():

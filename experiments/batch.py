@@ -52,6 +52,10 @@ def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, flo
     _note(setup, truth, state, true_degree, estimate)
     while state.active.any():
         state = rounds.begin_round(setup, state)
+        if hasattr(model, "gives_up"):
+            leaves = state.active & model.gives_up(setup, truth, mind, state, answer_noise(setup, state, "gives_up"))
+            reason[leaves] = "gave_up"
+            state = rounds.stop_people(state, leaves)
         u = answer_noise(setup, state, "choice")
         seconds = np.full(num, attention_s(setup, "choice"))
         state = rounds.chosen(setup, state, model.choose(setup, truth, mind, state, u), seconds, seconds)

@@ -43,11 +43,15 @@ class SimulatedPerson:
     rounds: dict[int, dict[str, Any]] = field(default_factory=dict)  # what only we know of each round
     card: tuple[int, NDArray[np.int64]] | None = None  # round and context of a card that they have yet to look at
 
-    def answer(self, state: State, question: str) -> tuple[int, float]:
-        """The answer and its simulated seconds."""
+    def answer(self, state: State, question: str) -> tuple[int, float] | None:
+        """The answer and its simulated seconds, None where they give up."""
         u = answer_noise(self.setup, state, question)
         self._look_at_card(state, question)
         if question == "choice":
+            if hasattr(self.model, "gives_up"):
+                chance = answer_noise(self.setup, state, "gives_up")
+                if self.model.gives_up(self.setup, self.truth, self.mind, state, chance)[0]:
+                    return None
             if (state.round - 1) % self.setup.scenario.protocol.run_every:
                 self.card = (state.round, state.context)
             value = self.model.choose(self.setup, self.truth, self.mind, state, u)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.setup import Setup
-from calib.streams import stream_key
+from calib.streams import stream_key, uniforms
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -21,6 +21,8 @@ class Truth(NamedTuple):
     reliance: Floats  # (N,)
     inertia: Floats  # (N,)
     about_equal: Floats  # (N,)
+    luck: Floats  # (N, 2) uniforms of their own, for what else a model draws of a person
+    own: Floats  # (N, E) the parameters that only this model has, in the order of its PARAMETERS
 
 
 class Mind(NamedTuple):
@@ -28,6 +30,9 @@ class Mind(NamedTuple):
 
     f_hat: Floats  # (N, M, J)
     last_mode: Ints  # (N,)
+
+
+_TRAITS = ("rationality", "lapse", "reliance", "inertia", "about_equal")
 
 
 def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Truth:
@@ -50,6 +55,8 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
         reliance=fixed("reliance", extra[:, 4]),
         inertia=fixed("inertia", extra[:, 5]),
         about_equal=fixed("about_equal", np.exp(extra[:, 6])),
+        luck=uniforms(stream_key(setup.seed, "person luck"), people, 0, 2),
+        own=np.tile([v for k, v in parameters.items() if k not in _TRAITS], (len(people), 1)),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from calib import alignment
 from calib.documents import accepted_time, declared_time
-from calib.events import Answer, Apply, Arm, Ask, Event, LinkBack, LinkLost, Reading, Ready, Record
+from calib.events import Answer, Apply, Arm, Ask, Event, LinkBack, LinkLost, Quit, Reading, Ready, Record
 from calib.evidence import Evidence
 from calib.outcomes import scale
 from calib.rounds import CLOCKS
@@ -17,7 +17,7 @@ from calib.setup import Setup
 from devices.home.types import OUTCOMES
 from experiments.batch import Sessions, simulate_sessions
 from experiments.live_person import make_person, truth_document
-from experiments.people import load_person
+from experiments.people import load_person, person_names
 
 Make = Callable[..., Setup]
 
@@ -63,10 +63,10 @@ def test_the_number_of_threads_changes_nothing(flat: Make, monkeypatch: pytest.M
         assert runs[0][name].tobytes() == runs[1][name].tobytes(), name
 
 
-def live_session(setup: Setup, number: int, faults: tuple[int, ...] = ()) -> dict[str, Any]:
+def live_session(setup: Setup, number: int, faults: tuple[int, ...] = (), spec: str = "rational") -> dict[str, Any]:
     """One person through the event shell, the robot reading the map; in the rounds of `faults` the cable goes."""
-    model, _ = load_person("rational")
-    person = make_person(setup, model, {}, number)
+    model, parameters = load_person(spec)
+    person = make_person(setup, model, parameters, number)
     session, effects = begin(setup, number, {})
     records = [e for e in effects if isinstance(e, Record)]
     faults_left = set(faults)
@@ -86,8 +86,8 @@ def live_session(setup: Setup, number: int, faults: tuple[int, ...] = ()) -> dic
         elif wanted.question == "ready":
             events.append(Ready(setup.scenario.effort_s["ready"], setup.scenario.effort_s["ready"]))
         else:
-            value, seconds = person.answer(session.state, wanted.question)
-            events.append(Answer(wanted.question, value, seconds, seconds))
+            answer = person.answer(session.state, wanted.question)
+            events.append(Answer(wanted.question, *answer, answer[1]) if answer else Quit())
         for event in events:
             before = session
             session, effects = step(setup, session, event)
@@ -136,6 +136,24 @@ def test_a_live_session_is_a_batch_of_one(flat: Make, role: str, stop_rule: str,
             assert (time.event[0], time.rounds[0]) == (batch.times[name].event[i], batch.times[name].rounds[i])
             found = live["stop"]["time"][name]
             assert (found["event"], found["rounds"]) == (batch.times[name].event[i], batch.times[name].rounds[i])
+
+
+@pytest.mark.parametrize("role", ["tool", "advisor"])
+@pytest.mark.parametrize("spec", [*person_names(), "impatient,hazard=0.5"])
+def test_every_person_model_is_the_same_live_and_in_a_batch(flat: Make, spec: str, role: str) -> None:
+    setup = flat(role=role, max_rounds=6, num_particles=64, seed=4)
+    batch = simulate_sessions(setup, *load_person(spec), np.arange(5))
+    for i in range(5):
+        live = live_session(setup, i, spec=spec)
+        assert live["stop"]["reason"] == batch.reason[i]
+        assert len(live["rounds"]) == batch.last_round[i]
+        assert evidence_of(live["session"].state.evidence, 0) == evidence_of(batch.state.evidence, i)
+        for t, document in enumerate(live["rounds"], 1):
+            degree = [document["degree"][k] for k in ("mean", "low", "high", "p_aligned")]
+            assert degree == batch.estimate[i, t].tolist()
+        assert live["truth"]["true_degree"] == batch.true_degree[i, : batch.last_round[i] + 1].tolist()
+        true = batch.times["true"]
+        assert (live["truth"]["time"]["event"], live["truth"]["time"]["rounds"]) == (true.event[i], true.rounds[i])
 
 
 def test_a_fault_on_the_way_changes_no_number(flat: Make) -> None:

@@ -151,5 +151,7 @@ def twins(setup: Setup, num: int) -> tuple[rounds.State, Truth, Mind]:
         reliance=np.full(num, 0.7),
         inertia=np.full(num, 0.4),
         about_equal=np.full(num, 0.6),
+        luck=np.full((num, 2), 0.5),
+        own=np.zeros((num, 0)),
     )
     return state, truth, Mind(np.repeat(setup.expectation[None], num, axis=0), same)

@@ -192,11 +192,14 @@ def take(state: State, rows: np.ndarray) -> State:
 @pytest.mark.parametrize("role", ["tool", "advisor"])
 def test_a_person_model_in_sessions(lab: Make, name: str, role: str) -> None:
     setup = lab(role=role, max_rounds=3, num_particles=64)
-    model, _ = load_person(name)
+    model, parameters = load_person(name)
     fixed = {k: 5.0 if k == "rationality" else 0.1 for k in model.PARAMETERS if k in ("rationality", "lapse")}
-    sessions = simulate_sessions(setup, model, fixed, np.arange(12))
-    assert (sessions.last_round == 3).all() and np.isfinite(sessions.true_degree).all()
-    assert ((sessions.true_degree >= 0) & (sessions.true_degree <= 1 + 1e-12)).all()
+    sessions = simulate_sessions(setup, model, parameters | fixed, np.arange(12))
+    stayed = sessions.reason != "gave_up"
+    assert (sessions.last_round[stayed] == 3).all() and (sessions.last_round[~stayed] < 3).all()
+    reached = np.arange(4) <= sessions.last_round[:, None]
+    assert (np.isfinite(sessions.true_degree) == reached).all()
+    assert ((sessions.true_degree[reached] >= 0) & (sessions.true_degree[reached] <= 1 + 1e-12)).all()
 
 
 def test_good_enough_is_the_acceptance_curve(lab: Make) -> None:

@@ -1,11 +1,16 @@
 """Simulated people. A person model is a file in this folder with
 
-    PARAMETERS: dict[str, float | None]                  what `--person NAME,key=value` may set; None: from population
+    PARAMETERS: dict[str, float | None]                  what `--person NAME,key=value` may set, with its default; a
+                                                         trait of the population that is None is drawn for everybody
     choose(setup, truth, mind, state, u) -> (N,)         option of the offer, the proposal after the modes
     choose_alone(setup, truth, mind, u) -> (N,)          the mode that they choose where nothing is recommended
     compare(setup, truth, mind, state, u) -> (N,)        0 the first card, 1 the second, 2 about equal
     good_enough(setup, truth, mind, state, u) -> (N,)    0 or 1
     experience(setup, truth, mind, state, z) -> Mind     what seeing the outcome z (N, 6) does to them
+
+and, where they want to,
+
+    gives_up(setup, truth, mind, state, u) -> (N,)       True: they leave instead of choosing; u (N, 1)
 
 `truth` is what the person is (experiments/truth.py), `mind` what they expect of the modes; `state` is read only for
 what a person sees: the context, the proposal, the question. `u` are the uniforms of this question, (N, 2 M + 3) for a
@@ -19,7 +24,15 @@ from types import ModuleType
 
 from calib.errors import UserError
 
-_RANGES = {"rationality": (0.0, 1e6), "lapse": (0.0, 1.0), "about_equal": (1e-6, 100.0)}  # others: any finite number
+_RANGES = {  # others: any finite number
+    "rationality": (0.0, 1e6),
+    "lapse": (0.0, 1.0),
+    "about_equal": (1e-6, 100.0),
+    "forgetting": (0.0, 1.0),
+    "hazard": (0.0, 10.0),
+    "frailty_variance": (1e-6, 100.0),
+    "aspiration": (0.0, 1.0),
+}
 
 
 def person_names() -> list[str]:
@@ -33,7 +46,7 @@ def load_person(spec: str) -> tuple[ModuleType, dict[str, float]]:
     if name not in person_names():
         raise UserError(f'--person: "{name}" is not a person model; choose human, {", ".join(person_names())}')
     model = importlib.import_module(f"experiments.people.{name}")
-    parameters = {}
+    parameters = {k: v for k, v in model.PARAMETERS.items() if v is not None}
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key not in model.PARAMETERS:
