@@ -51,6 +51,7 @@ class Device(Protocol):
     """One robot. `open` and `prepare` never move it; only `start` does, and `stop` always may be called.
 
     The order is open, then for each run: prepare, start, advance until `done`, finish. Any call may raise DeviceError.
+    A stop after prepare holds: start refuses until the next prepare.
     """
 
     name: str

@@ -261,7 +261,8 @@ class Roomba:
     # --- a run --------------------------------------------------------------------------------------------------------
 
     def prepare(self, context: Context, replicate: int) -> None:
-        """Lay out an emulated home; a real one is the operator's."""
+        """Lay out an emulated home; a real one is the operator's. A stop from here on holds: `start` then refuses."""
+        self._stopped.clear()
         self._context, self._replicate = context, replicate
         # Compiled now: a robot that drives must not wait for a compiler.
         warm = new_plan(Settings(0, 0, 100, 1, "lanes", False), context)
@@ -298,7 +299,8 @@ class Roomba:
         context = self._context
         if context is None:
             raise Refused("roomba: nothing prepared; call prepare before each start")
-        self._stopped.clear()
+        if self._stopped.is_set():
+            raise Refused("roomba: was stopped after it was prepared; prepare it again before a start")
         if not self._laid_out:  # armed again after a lost link, perhaps on an emulator that was started anew
             self._lay_out()
         self._listen(TICK_S)

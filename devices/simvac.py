@@ -27,6 +27,7 @@ class Simvac:
         self._settings: Settings | None = None
         self._ticks = 0
         self._end: End | None = None
+        self._stopped = False
 
     def open(self) -> dict[str, str]:
         """Nothing to connect to."""
@@ -40,12 +41,15 @@ class Simvac:
             self._home = Home(context, replicate)
             self._settings = None
             self._end = None
+            self._stopped = False
 
     def start(self, settings: Settings) -> Readback:
         """Take the settings and be ready to move. A simulator knows all its settings: each is read back."""
         with self._lock:
             if self._home is None or self._settings is not None:
                 raise Refused("simvac: nothing prepared; call prepare before each start")
+            if self._stopped:
+                raise Refused("simvac: was stopped after it was prepared; prepare it again before a start")
             self._settings = settings
             self._plan = new_plan(settings, self._home.context)
             self._ticks = 0
@@ -92,6 +96,7 @@ class Simvac:
     def stop(self) -> None:
         """End the run where it stands. Idempotent, from any thread; a run that has ended keeps its own end."""
         with self._lock:
+            self._stopped = True
             if self._settings is not None and self._end is None:
                 self._end = "stopped"
 

@@ -61,6 +61,11 @@ def test_a_device(device: Device) -> None:
     assert cut.end == "stopped" and cut.z[2] < whole.z[2]
 
     device.prepare(context, 3)
+    device.stop()
+    with pytest.raises(DeviceError):
+        device.start(SETTINGS)  # a stop between the two holds
+
+    device.prepare(context, 3)
     device.start(SETTINGS)
     while not device.advance().done:
         pass

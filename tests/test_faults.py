@@ -199,11 +199,12 @@ def test_wrong_words_are_refused_in_one_line(lab: Lab) -> None:
         ("--person", "human", "--kind", "simulated"),
         ("--person", "human", "--participant", "p9"),
         ("nowhere.toml",),
+        ("apartment", "--device", "roomba:/dev/ttyUSB0"),  # its scenario lets the robot go without an operator's word
     ):
         done = lab.calib("run", *words, "--json", check=2)
         assert len(done.stderr.strip().splitlines()) == 1, (words, done.stderr)
         assert done.stdout == ""
-    done = lab.calib("run", "--device", "roomba:/dev/ttyNOPE", "--json", check=3)
+    done = lab.calib("run", "arena", "--device", "roomba:/dev/ttyNOPE", "--json", check=3)
     assert "error" in json.loads(done.stdout)
 
 

@@ -295,6 +295,9 @@ def test_an_emulator_that_is_killed_is_a_lost_link_until_it_is_back(tmp_path: Pa
     process, _ = start_emulator(tmp_path / "robot")
     device.open()
     assert device.emulator_state()["actuators"] == [0, 0, 0, 0, 0]  # nothing is armed by itself
+    with pytest.raises(Refused):
+        device.start(SETTINGS)  # the stop holds until the next run is prepared
+    device.prepare(CONTEXT, 1)
     device.start(SETTINGS)  # armed again, in the same context
     while not device.advance().done:
         pass
@@ -391,6 +394,7 @@ def test_on_the_wall_clock_the_driver_is_the_same(paced: tuple[str, "subprocess.
     assert device.advance().done
     outcome = device.finish()
     assert outcome.end == "stopped" and outcome.z[2] * 60 == pytest.approx(progress.elapsed_s, abs=0.2)
+    device.prepare(CONTEXT, 0)
     device.start(SETTINGS)
     process.kill()
     with pytest.raises(LinkLost):
