@@ -162,6 +162,9 @@ def refuse_twice(table: Table, label: Column, by: Sequence[str]) -> None:
     persons = persons_of(table)
     if persons is None:
         return
+    if (persons == "").any():
+        nobody = int(np.flatnonzero(persons == "")[0])
+        raise UserError(f"{table.where(nobody)}: no person (column person): fill it in or leave the column out")
     codes = np.unique(persons.astype(object), return_inverse=True)[1]
     groups, group = np.unique(label, return_inverse=True)
     key = codes * len(groups) + group

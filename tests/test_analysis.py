@@ -213,6 +213,8 @@ def test_a_person_counts_once_in_a_group(tmp_path, said, found):
     words = (path, "--time", "t", "--event", "e")
     assert f"{path}, line 4: person p1 is in group all twice" in said(*words)
     assert found(*words, "--group", "g")["contrasts"][0]["shared_people"] == 2
+    path = write(tmp_path, "person,t,e", "p1,3,1", ",4,1")
+    assert f"{path}, line 3: no person" in said(path, "--time", "t", "--event", "e")
 
 
 def test_kinds_and_scenarios_are_not_mixed_silently(tmp_path, said, found):
@@ -258,6 +260,17 @@ def test_parts_by_condition_and_version(population, found):
     assert found(str(population), "--time", "attention_s")["time"] == "attention_s"
 
 
+def test_who_gave_up_competes(tmp_path):
+    """Impatient people leave unaligned: their incidence, no Kaplan-Meier, and all that happened sums to one."""
+    words = ["simulate", quick_scenario(tmp_path), "--people", "40", "--person", "impatient", "--policy", "random"]
+    words += ["--particles", "64", "--rounds", "12", "--jobs", "1", "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    group = analyse(read_table(str(tmp_path / "out")), Question())["groups"][0]
+    assert group["events"]["2"] > 0 and group["km"] is None
+    last = {row["event"]: row["estimate"] for row in group["cif"]}
+    assert set(last) == {1, 2} and 0 < last[1] + last[2] <= 1 + 1e-12
+
+
 def test_parts_refuse_what_they_do_not_hold(population, said):
     assert "nobody has a time of version verified" in said(str(population), "--version", "verified")
     assert "belongs to another version" in said(str(population), "--version", "accepted", "--time", "attention_s")
@@ -271,7 +284,7 @@ def test_a_folder_is_what_its_manifest_says(parts, said):
     whole = part.read_bytes()
     part.write_bytes(whole[: len(whole) // 2])
     assert f"{part}: a damaged part" in said(str(parts))
-    table = pa.parquet.read_table(pa.BufferReader(whole), use_threads=False)
+    table = pa.parquet.ParquetFile(pa.BufferReader(whole)).read(use_threads=False)
     pa.parquet.write_table(table.slice(1), part)
     assert f"{part}: not the part that the manifest lists" in said(str(parts))
     part.unlink()
