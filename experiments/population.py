@@ -275,8 +275,8 @@ def data_sha256(paths: list[Path]) -> str:
 
 def _read(path: Path) -> pa.Table:
     try:
-        with path.open("rb") as file:
-            return pq.read_table(file)
+        # from memory and without threads: a reader's pool that lives at exit can abort the process
+        return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
     except (OSError, pa.ArrowException):
         raise UserError(f"{path}: is a damaged part; remove it and run again") from None
 

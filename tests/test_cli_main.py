@@ -17,7 +17,7 @@ from cli.main import command_names, main
 from test_journal import a_session, a_version_0_journal
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("numpy", "numba", "scipy", "pymc", "pytensor", "sqlalchemy", "rich", "serial")
+HEAVY = ("numpy", "numba", "scipy", "pymc", "pytensor", "sqlalchemy", "rich", "serial", "pyarrow", "statsmodels")
 
 
 @pytest.fixture
