@@ -1,0 +1,67 @@
+"""One person of a headless population as the documents of a live session, through the very session shell."""
+
+from typing import Any
+
+from calib.events import Answer, Apply, Ask, Event, Quit, Reading, Ready, Record
+from calib.session import Session, begin, step
+from calib.setup import Setup
+from devices.home.types import OUTCOMES
+from experiments.batch import run_outcome
+from experiments.live_person import SimulatedPerson, make_person, truth_document
+from experiments.people import load_person
+
+
+def documents(setup: Setup, spec: str, number: int, facts: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Start, rounds, stop and truth of person `number` of the model SPEC, each {"type", "body"}.
+
+    The robot is the outcome map: a run shows the replicate that a live run on the simulator shows. `facts` go into the
+    start document as the runner's do (kind, rung, device, ...).
+    """
+    model, parameters = load_person(spec)
+    person = make_person(setup, model, parameters, number)
+    session, effects = begin(setup, number, facts or {})
+    found = [e for e in effects if isinstance(e, Record)]
+    while session.phase != "finished":
+        wanted = next(e for e in reversed(effects) if isinstance(e, Ask | Apply))
+        event = _answer(setup, session, wanted, person)
+        before = session
+        session, effects = step(setup, session, event)
+        if isinstance(event, Reading):
+            person.saw(before.state, event.z)
+        found += [e for e in effects if isinstance(e, Record)]
+    bodies: list[dict[str, Any]] = [{"type": r.type, "body": r.body} for r in found]
+    rounds = [d["body"] for d in bodies if d["type"] == "round"]
+    return [*bodies, {"type": "truth", "body": truth_document(person, session, found[0].body, rounds)}]
+
+
+def _answer(setup: Setup, session: Session, wanted: Ask | Apply, person: SimulatedPerson) -> Event:
+    """What the world of a simulation says to one effect."""
+    if isinstance(wanted, Apply):
+        z, seconds = run_outcome(setup, session.state)
+        settings = setup.settings[wanted.setting]
+        return Reading(
+            z=tuple(float(v) for v in z[0]),
+            source=("simulated",) * len(OUTCOMES),
+            error=(0.0,) * len(OUTCOMES),
+            end="finished",
+            realised=settings,
+            how=dict.fromkeys(vars(settings), "read back"),
+            robot_s=float(seconds[0]),
+            wall_s=float(seconds[0]),
+        )
+    if wanted.question == "ready":
+        seconds_ready = setup.scenario.effort_s["ready"]
+        return Ready(seconds_ready, seconds_ready)
+    answer = person.answer(session.state, wanted.question)
+    if answer is None:
+        return Quit()
+    value, attention_s = answer
+    return Answer(wanted.question, value, attention_s, attention_s)
+
+
+def documents_of_row(setup: Setup, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The documents of one row of a population's parts; ValueError where the row is of another setup."""
+    held = setup.role, setup.policy, setup.scenario.hash
+    if held != (row["role"], row["policy"], row["scenario_hash"]):
+        raise ValueError(f"the row is of role {row['role']}, policy {row['policy']}; the setup is another one")
+    return documents(setup, row["person_model"], int(row["person"]))
