@@ -96,10 +96,7 @@ class Tick:
 
 
 Event = Ready | Answer | Reading | Stop | Quit | LinkLost | LinkBack | Arm | ChangedMind | LeadHandedOver | Tick
-_EVENTS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (Ready, Answer, Reading, Stop, Quit, LinkLost, LinkBack, Arm, ChangedMind, LeadHandedOver, Tick)
-}
+_EVENTS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Event)}
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def scale(scenario: Scenario, z: Floats) -> Floats:
     return np.where(less, 1.0 - phi, phi)
 
 
-def outcome_map(scenario: Scenario, num_jobs: int = 0) -> OutcomeMap:
+def outcome_map(scenario: Scenario) -> OutcomeMap:
     """The scenario's map, from the cache or made now from the plant (under a minute on two cores).
 
     The cache key is what the plant is given and the plant's own source, so that an edit of either makes a new map.

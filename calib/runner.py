@@ -86,8 +86,6 @@ class Runner:
         self._number = 0  # of the last question that was asked
         self._replied = 0  # of the last question that somebody has answered
         self._asked_at = self._last_event_at = time.monotonic()
-        self._connected = False
-        self._lost_since_ticks = 0.0
         self._next_try, self._tries = 0.0, 0
         self._lead: str | None = None
         self._progress: Progress | None = None
@@ -208,7 +206,6 @@ class Runner:
         run = self.run
         try:
             identity = run.device.open()
-            self._connected = True
             if resumed is None:
                 session, effects = begin(run.setup, person_number, {**run.facts, "identity": identity})
             else:
@@ -254,7 +251,6 @@ class Runner:
         if self.run.person and isinstance(event, Reading) and self.session.phase != "paused":
             self.run.person.saw(before.state, event.z)
         if isinstance(event, LinkLost):
-            self._connected = False
             self._tries, self._next_try = 0, time.monotonic()
             self._pending = None
             self.run.tell("lost", {"reason": event.reason, "waits_s": self.run.setup.scenario.protocol.reconnect_s})
@@ -386,7 +382,6 @@ class Runner:
             self._tries += 1
             try:
                 self.run.device.open()
-                self._connected = True
                 return LinkBack()
             except DeviceError as error:
                 self.run.tell("retry", {"reason": str(error)})

@@ -8,8 +8,8 @@ from typing import Any
 from calib.events import Quit
 from calib.runner import Runner
 from calib.setup import Setup
+from cli._arguments import DEFAULT_JOURNAL
 
-DEFAULT_JOURNAL = "sqlite:///./calib.db"
 _MIN_READING_S = 0.2  # at a terminal, what comes sooner was typed before the question could be read
 _EQUAL = ("=", "e", "equal", "3")
 

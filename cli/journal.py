@@ -2,6 +2,8 @@
 
 import argparse
 
+from cli._arguments import add_journal
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib journal migrate|verify`."""
@@ -10,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = actions.add_parser("verify", help="check every entry against its chain; exit 1 when there is any problem")
     verify.add_argument("run", nargs="?", metavar="RUN", help="this run only")
     for action in (migrate, verify):
-        action.add_argument("--journal", metavar="URL", default="sqlite:///./calib.db", help="default: %(default)s")
+        add_journal(action)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from cli._arguments import add_journal
+
 if TYPE_CHECKING:
     from calib.journal import Journal
 
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reason", default="asked by the participant", help="stays in the tombstone; default: %(default)s"
     )
     for action in (enrol, listing, export, erase):
-        action.add_argument("--journal", metavar="URL", default="sqlite:///./calib.db", help="default: %(default)s")
+        add_journal(action)
 
 
 def main(args: argparse.Namespace) -> int:

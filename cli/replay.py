@@ -2,11 +2,13 @@
 
 import argparse
 
+from cli._arguments import add_journal
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib replay`."""
     parser.add_argument("run", metavar="RUN", help="a run's id or its beginning")
-    parser.add_argument("--journal", metavar="URL", default="sqlite:///./calib.db", help="default: %(default)s")
+    add_journal(parser)
 
 
 def main(args: argparse.Namespace) -> int:

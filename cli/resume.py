@@ -2,12 +2,14 @@
 
 import argparse
 
+from cli._arguments import add_journal
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib resume`."""
     add = parser.add_argument
     add("run", metavar="RUN", help="a run's id or its beginning")
-    add("--journal", metavar="URL", default="sqlite:///./calib.db", help="default: %(default)s")
+    add_journal(parser)
     add("--device", default=None, metavar="SPEC", help="where the robot is now (as the run began)")
     add("--audit", choices=("auto", "on", "off"), default="auto", help="PyMC audit at the end (auto: not with --json)")
 

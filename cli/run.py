@@ -2,6 +2,8 @@
 
 import argparse
 
+from cli._arguments import add_journal
+
 _MAX_ROUNDS = 10_000  # the evidence of all rounds is laid out at the start
 
 
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="max_rounds, accepted or declared (human: accepted, else max_rounds)",
     )
     add("--seed", type=int, default=0, metavar="N", help="root of every random stream (0)")
-    add("--journal", metavar="URL", default="sqlite:///./calib.db", help="default: %(default)s")
+    add_journal(parser)
     add("--kind", choices=("human", "pilot", "simulated"), default=None, help="what the record says of the person")
     add("--participant", metavar="PSEUDONYM", default=None, help="who this is, enrolled with `calib participant enrol`")
     add("--audit", choices=("auto", "on", "off"), default="auto", help="PyMC audit at the end (auto: not with --json)")

@@ -2,10 +2,12 @@
 
 import argparse
 
+from cli._arguments import add_journal
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib runs`."""
-    parser.add_argument("--journal", metavar="URL", default="sqlite:///./calib.db", help="default: %(default)s")
+    add_journal(parser)
 
 
 def main(args: argparse.Namespace) -> int:

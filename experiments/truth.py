@@ -32,7 +32,7 @@ class Mind(NamedTuple):
     last_mode: Ints  # (N,)
 
 
-_TRAITS = ("rationality", "lapse", "reliance", "inertia", "about_equal")
+TRAITS = ("rationality", "lapse", "reliance", "inertia", "about_equal")
 
 
 def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Truth:
@@ -56,7 +56,7 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
         inertia=fixed("inertia", extra[:, 5]),
         about_equal=fixed("about_equal", np.exp(extra[:, 6])),
         luck=uniforms(stream_key(setup.seed, "person luck"), people, 0, 2),
-        own=np.tile([v for k, v in parameters.items() if k not in _TRAITS], (len(people), 1)),
+        own=np.tile([v for k, v in parameters.items() if k not in TRAITS], (len(people), 1)),
     )
 
 

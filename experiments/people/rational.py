@@ -6,17 +6,16 @@ from calib import alignment, choice, rounds
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.rounds import State
 from calib.setup import Setup
-from experiments.truth import Floats, Ints, Mind, Truth
+from experiments.truth import TRAITS, Floats, Ints, Mind, Truth
 
-PARAMETERS: dict[str, float | None] = dict.fromkeys(("rationality", "lapse", "reliance", "inertia", "about_equal"))
+PARAMETERS: dict[str, float | None] = dict.fromkeys(TRAITS)
 
 
 def choose(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
     """The option chosen: a mode, or the proposal as the last option."""
     if setup.role != "advisor":
         return choose_alone(setup, truth, mind, u)
-    shown = setup.phi[state.proposal, state.context]
-    features = np.concatenate([mind.f_hat, shown[:, None]], axis=1)
+    features = with_proposal(setup, mind, state)
     return pick_option(truth, mind, features, rounds.proposed_option(setup, state), ACCEPT_OVERRIDE, u)
 
 
@@ -24,6 +23,19 @@ def choose_alone(setup: Setup, truth: Truth, mind: Mind, u: Floats) -> Ints:
     """The mode that the same person with the same noise chooses where nothing is recommended."""
     channel = ACCEPT_OVERRIDE if setup.role == "advisor" else MODE_CHOICE  # as rational as in the answer they gave
     return pick_option(truth, mind, mind.f_hat, np.full(len(u), -1), channel, u)
+
+
+def with_proposal(setup: Setup, mind: Mind, state: State) -> Floats:
+    """(N, M + 1, J) the modes as they believe them, and the proposal by its card."""
+    return np.concatenate([mind.f_hat, setup.phi[state.proposal, state.context][:, None]], axis=1)
+
+
+def believed_utility(truth: Truth, features: Floats) -> Floats:
+    """(N, K) from features (N, K, J), summed in a fixed order: the same bits for any batch."""
+    utility = np.zeros(features.shape[:2])
+    for j in range(features.shape[2]):
+        utility += features[:, :, j] * truth.weights[:, None, j]
+    return utility
 
 
 def pick_option(truth: Truth, mind: Mind, features: Floats, proposed: Ints, channel: int, u: Floats) -> Ints:
@@ -41,10 +53,7 @@ def pick_option(truth: Truth, mind: Mind, features: Floats, proposed: Ints, chan
 
 def option_values(truth: Truth, mind: Mind, features: Floats, proposed: Ints, channel: int) -> Floats:
     """(N, K) what the options are worth, in log odds."""
-    utility = np.zeros(features.shape[:2])
-    for j in range(features.shape[2]):
-        utility += features[:, :, j] * truth.weights[:, None, j]
-    numbers = np.arange(features.shape[1])
+    utility, numbers = believed_utility(truth, features), np.arange(features.shape[1])
     return choice.menu_values(
         utility,
         truth.rationality[:, channel, None],

@@ -20,8 +20,7 @@ def choose(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> I
     """The first option that will do."""
     if setup.role != "advisor":
         return choose_alone(setup, truth, mind, u)
-    shown = setup.phi[state.proposal, state.context]
-    return _first(truth, mind, np.concatenate([mind.f_hat, shown[:, None]], axis=1), setup.num_modes, u)
+    return _first(truth, mind, rational.with_proposal(setup, mind, state), setup.num_modes, u)
 
 
 def choose_alone(setup: Setup, truth: Truth, mind: Mind, u: Floats) -> Ints:
@@ -31,9 +30,7 @@ def choose_alone(setup: Setup, truth: Truth, mind: Mind, u: Floats) -> Ints:
 
 def _first(truth: Truth, mind: Mind, features: Floats, proposal: int, u: Floats) -> Ints:
     num_options, width = features.shape[1], (u.shape[1] - 1) // 2
-    utility = np.zeros(features.shape[:2])
-    for j in range(features.shape[2]):
-        utility += features[:, :, j] * truth.weights[:, None, j]
+    utility = rational.believed_utility(truth, features)
     worst, best = utility.min(axis=1, keepdims=True), utility.max(axis=1, keepdims=True)
     will_do = utility >= worst + truth.own[:, :1] * (best - worst)
     numbers = np.arange(num_options)
