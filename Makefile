@@ -4,7 +4,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-SOURCES := calib cli devices experiments firmware_bridge
+
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
@@ -24,8 +24,18 @@ $(VENV)/.compiled: $(VENV)/.installed
 run: $(VENV)/.compiled
 	$(VENV)/bin/calib run apartment --device roomba:emulator --person rational --seed 7 --rounds 12
 
+# The tests drive a browser and a database server, Debian's own.
+$(VENV)/.system: | $(VENV)/.installed
+	@missing=""; [ -x /usr/bin/chromium ] || missing="chromium"; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || \
+	    { echo "the tests drive a browser and a database server: install the Debian packages $$missing"; exit 2; }; \
+	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends -o DPkg::Lock::Timeout=400 $$missing >/dev/null; }
+	@touch $@
+
 # Two processes of one thread each; a file's tests stay together, because they share what they set up.
-test: $(VENV)/.compiled lint
+test: $(VENV)/.compiled $(VENV)/.system lint
 	NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
