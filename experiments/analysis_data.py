@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import UserError
+from calib.gaps import GAPS
 from calib.rounds import CLOCKS
 
 Column = NDArray[Any]
@@ -28,6 +29,8 @@ _ROW = {
     *(f"{version}_event" for version in VERSIONS),
     *(f"{version}_{clock}" for version in VERSIONS for clock in CLOCKS),
     *("true_degree_final", "declared_falsely", "degree_final"),
+    *("true_degree", "estimated_degree", "degree_low", "degree_high"),
+    *(f"gap_{name}" for name in GAPS),
     *CLOCKS,
 }
 _OF_A_RUN = ("kind", "rung", "device", "scenario", "scenario_hash", "role", "policy", "person_model", "seed")
@@ -128,7 +131,10 @@ def read_parts(folder: Path) -> Table:
         try:
             content = part.read_bytes()
             # Without pyarrow's thread pool (read_table starts it even so): now and then it aborts Python at its exit.
-            table = pa.parquet.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+            file = pa.parquet.ParquetFile(pa.BufferReader(content))
+            # A column of lists is no column of a table; it is not even decoded.
+            flat = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
+            table = file.read(flat, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(

@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import rounds, timing
+from calib.gaps import Gaps
 from calib.rounds import State
 from calib.setup import Setup
 from devices.home.types import OUTCOMES
 from experiments import oracle
 from experiments.live_person import answer_noise, attention_s
-from experiments.truth import Truth, draw_truth, first_mind
+from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+_PEOPLE_AT_ONCE = 256  # whose utilities of every setting are in memory together
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,7 @@ class Sessions:
     last_round: Ints  # (N,) completed rounds
     reason: NDArray[np.str_]  # (N,)
     times: dict[str, timing.Times]  # true, declared, accepted
+    gaps: Gaps  # (N,) each, of the last completed round; nan where there was none
 
     @property
     def clocks(self) -> Floats:
@@ -50,6 +54,7 @@ def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, flo
     last_round = np.zeros(num, np.int64)
     reason = np.full(num, "", dtype="<U12")
     _note(setup, truth, state, true_degree, estimate)
+    last = _Choices(mind, np.full((num, 2 * (setup.num_modes + 1) + 1), 0.5), state.context, state.commanded)
     while state.active.any():
         state = rounds.begin_round(setup, state)
         if hasattr(model, "gives_up"):
@@ -59,6 +64,7 @@ def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, flo
         u = answer_noise(setup, state, "choice")
         seconds = np.full(num, attention_s(setup, "choice"))
         state = rounds.chosen(setup, state, model.choose(setup, truth, mind, state, u), seconds, seconds)
+        last = last.followed_by(_Choices(mind, u, state.context, state.commanded), state.active)
         if setup.scenario.protocol.ready and not (state.round - 1) % setup.scenario.protocol.run_every:
             ready_s = setup.scenario.effort_s["ready"]
             state = rounds.spend(state, attention_s=ready_s, wall_s=ready_s, effort=1.0)
@@ -89,7 +95,40 @@ def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, flo
         "declared": timing.declared(state.p_aligned, last_round, scenario.delta, ended),
         "accepted": timing.accepted(state.good_enough, last_round, scenario.horizon, ended, by_it),
     }
-    return Sessions(truth, state, true_degree, estimate, last_round, reason, times)
+    terms = _last_gaps(setup, model, truth, last, last_round)
+    return Sessions(truth, state, true_degree, estimate, last_round, reason, times, terms)
+
+
+@dataclass(frozen=True, eq=False)
+class _Choices:
+    """What the gaps of a round need: the minds that chose, their noise, and where and what was run."""
+
+    mind: Mind
+    u: Floats  # (N, 2 M + 3)
+    context: Ints  # (N,)
+    commanded: Ints  # (N,)
+
+    def followed_by(self, new: "_Choices", who: NDArray[np.bool_]) -> "_Choices":
+        """The new choices of `who` (N,), for the others these."""
+        f_hat = np.where(who[:, None, None], new.mind.f_hat, self.mind.f_hat)
+        return _Choices(
+            Mind(f_hat, np.where(who, new.mind.last_mode, self.mind.last_mode)),
+            np.where(who[:, None], new.u, self.u),
+            np.where(who, new.context, self.context),
+            np.where(who, new.commanded, self.commanded),
+        )
+
+
+def _last_gaps(setup: Setup, model: ModuleType, truth: Truth, last: _Choices, last_round: Ints) -> Gaps:
+    """(N,) gaps of everybody's last completed round; the map runs what was commanded."""
+    alone = setup.mode_setting[model.choose_alone(setup, truth, last.mind, last.u)]
+    terms = np.full((len(Gaps._fields), len(last_round)), np.nan)
+    for first in range(0, len(last_round), _PEOPLE_AT_ONCE):
+        at = slice(first, first + _PEOPLE_AT_ONCE)
+        some, c = Truth(*(values[at] for values in truth)), last.commanded[at]
+        found = oracle.true_gaps(setup, some, last.mind.f_hat[at], last.context[at], alone[at], c, c)
+        terms[:, at] = np.where(last_round[at] > 0, np.stack(found)[:, :, 0], np.nan)
+    return Gaps(*terms)
 
 
 def run_outcome(setup: Setup, state: State) -> tuple[Floats, Floats]:

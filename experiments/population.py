@@ -22,6 +22,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from calib.errors import UserError
+from calib.gaps import GAPS
 from calib.provenance import code_sha256, platform_fingerprint
 from calib.scenario import load_scenario_text
 from calib.setup import Setup, make_setup
@@ -45,6 +46,12 @@ COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ),
     ("true_degree_final", pa.float64()),
     ("declared_falsely", pa.bool_()),
+)
+# After the contract: one person in detail. A list has an entry a completed round, behind one from before the first.
+_LISTS = ("true_degree", "estimated_degree", "degree_low", "degree_high")
+DETAILS: tuple[tuple[str, pa.DataType], ...] = (
+    *((name, pa.list_(pa.float32())) for name in _LISTS),
+    *((f"gap_{name}", pa.float64()) for name in GAPS),  # of the last completed round; null without one
 )
 PRIMARY = "true"  # the version of time that `event` and `rounds` repeat
 _RESTARTS = 3  # of a pool whose worker was killed
@@ -146,7 +153,19 @@ def _table(plan: Plan, condition: int, setup: Setup, people: np.ndarray, session
     columns |= {"verified_event": unmeasured, "verified_rounds": unmeasured}
     columns["true_degree_final"] = sessions.true_degree[rows, sessions.last_round]
     columns["declared_falsely"] = (declared.event == 1) & (degree_then < 1 - setup.scenario.eps)
-    return pa.table({name: pa.array(columns[name], kind) for name, kind in COLUMNS})
+    table = {name: pa.array(columns[name], kind) for name, kind in COLUMNS}
+    mean, low, high = (sessions.estimate[:, :, i] for i in range(3))
+    for name, degrees in zip(_LISTS, (sessions.true_degree, mean, low, high), strict=True):
+        table[name] = _lists(degrees, sessions.last_round)
+    table |= {f"gap_{name}": pa.array(getattr(sessions.gaps, name), from_pandas=True) for name in GAPS}
+    return pa.table(table)
+
+
+def _lists(values: np.ndarray, last_round: np.ndarray) -> pa.ListArray:
+    """Of each row of values (N, T + 1) the entries 0 to its last round."""
+    within = np.arange(values.shape[1]) <= last_round[:, None]
+    offsets = np.concatenate([[0], np.cumsum(last_round + 1)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, values[within].astype(np.float32))
 
 
 def part_path(folder: Path, part: tuple[int, int, int]) -> Path:
@@ -259,7 +278,7 @@ def _each(plan: Plan, folder: Path, parts: list[tuple[int, int, int]], jobs: int
 
 def data_sha256(paths: list[Path]) -> str:
     """Over the contract columns in their order, rows by condition and person, floats as little-endian f64."""
-    table = pa.concat_tables([_read(path) for path in paths])
+    table = pa.concat_tables([_read(path, [name for name, _ in COLUMNS]) for path in paths])
     table = table.sort_by([*((name, "ascending") for name in CONDITION), ("person", "ascending")])
     total = hashlib.sha256()
     for name, kind in COLUMNS:
@@ -273,10 +292,10 @@ def data_sha256(paths: list[Path]) -> str:
     return total.hexdigest()
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: list[str]) -> pa.Table:
     try:
         # from memory and without threads: a reader's pool that lives at exit can abort the process
-        return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
+        return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(columns, use_threads=False)
     except (OSError, pa.ArrowException):
         raise UserError(f"{path}: is a damaged part; remove it and run again") from None
 

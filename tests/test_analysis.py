@@ -1,5 +1,6 @@
 """`calib analyze`: published tables to every digit, a real journal, parts, and bad data in one clear line each."""
 
+import csv
 import itertools
 import json
 import shutil
@@ -258,6 +259,26 @@ def test_parts_by_condition_and_version(population, found):
         expected = columns["declared_falsely"][said_so].mean() if said_so.any() else None
         assert group["false_declaration_rate"] == expected
     assert found(str(population), "--time", "attention_s")["time"] == "attention_s"
+
+
+def test_the_details_of_the_parts_are_no_conditions(population, tmp_path, found):
+    """Lists of degrees are left alone, gaps are numbers; exported with everything as CSV the answer is the same."""
+    result = found(str(population), "--covariates", "gap_menu")
+    assert [c["term"] for c in result["cox"]] == ["gap_menu", "role[tool]"]
+    assert "true_degree" not in read_table(str(population)).columns
+    rows = [
+        row
+        for part in sorted(population.glob("parts/*.parquet"))
+        for row in pa.parquet.ParquetFile(part).read(use_threads=False).to_pylist()
+    ]
+    file = tmp_path / "rows.csv"
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    exported = found(str(file), "--covariates", "gap_menu")
+    assert exported["group_by"] == result["group_by"] == ["role"]
+    assert exported["groups"] == result["groups"] and exported["cox"] == result["cox"]
 
 
 def test_who_gave_up_competes(tmp_path):

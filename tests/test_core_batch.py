@@ -29,6 +29,7 @@ def per_person(sessions: Sessions) -> dict[str, Any]:
     arrays |= {f"evidence.{k}": v for k, v in state.evidence._asdict().items()}
     arrays |= {f"belief.{k}": v for k, v in state.belief._asdict().items()}
     arrays |= {f"diagnostics.{k}": v for k, v in state.diagnostics._asdict().items()}
+    arrays |= {f"gaps.{k}": v for k, v in sessions.gaps._asdict().items()}
     arrays |= {f"estimate.{k}": v for k, v in vars(state.estimate).items()}
     names = ("context", "replicate", "proposal", "f_hat", "last_mode", "standing", "commanded", "pair", "p_aligned")
     arrays |= {k: getattr(state, k) for k in (*names, "good_enough", "clocks")}

@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
 from calib.errors import UserError
+from calib.gaps import GAPS
 from calib.scenario import load_scenario
 from experiments.batch import simulate_sessions
-from experiments.people import rational
+from experiments.expand import documents_of_row
+from experiments.people import impatient, rational
 from experiments.population import (
     COLUMNS,
+    DETAILS,
     Plan,
+    data_sha256,
     make_plan,
     part_path,
     setup_of_condition,
@@ -111,7 +117,7 @@ def test_the_rows_are_the_contract_and_the_sessions(tmp_path: Path) -> None:
     part = plan.parts[-1]
     with part_path(tmp_path, part).open("rb") as file:
         table = pq.read_table(file)
-    assert table.column_names == [name for name, _ in COLUMNS]
+    assert [(f.name, f.type) for f in table.schema] == [*COLUMNS, *DETAILS]
     condition, first, end = part
     setup = setup_of_condition(plan, condition)
     sessions = simulate_sessions(setup, rational, {}, np.arange(first, end))
@@ -125,6 +131,52 @@ def test_the_rows_are_the_contract_and_the_sessions(tmp_path: Path) -> None:
         zip(rows["declared_event"], rows["declared_rounds"], rows["declared_falsely"], strict=True)
     ):
         assert falsely == (event == 1 and sessions.true_degree[i, t] < 1 - setup.scenario.eps)
+
+
+@pytest.mark.parametrize("role", ["tool", "advisor"])
+def test_the_details_of_a_row_are_those_of_its_documents(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Degrees by round and the exact gaps of the last completed round; some leave early, some before it all."""
+    leaves = impatient.gives_up
+    monkeypatch.setattr(impatient, "gives_up", lambda *a: leaves(*a) | (a[1].luck[:, 1] < 0.3))
+    plan = plan_of(roles=[role], policies=["random"], people_specs=["impatient,hazard=0.3", "forgetful"], people=12)
+    setups = [setup_of_condition(plan, c) for c in range(2)]
+    seen = set()
+    for part in plan.parts:
+        for row in simulate_part(plan, part).to_pylist():
+            found = documents_of_row(setups[part[0]], row)
+            bodies = [d["body"] for d in found if d["type"] in ("start", "round")]
+            truth = found[-1]["body"]
+            seen.add(len(bodies) - 1)
+            assert row["true_degree"] == as_float32(truth["true_degree"])
+            degrees = [body.get("degree") or body["prior_only"] for body in bodies]
+            for column, name in (("estimated_degree", "mean"), ("degree_low", "low"), ("degree_high", "high")):
+                assert row[column] == as_float32([d[name] for d in degrees])
+            if len(bodies) == 1:
+                assert all(row[f"gap_{name}"] is None for name in GAPS)
+                continue
+            gaps = truth["rounds"][-1]["gaps"]
+            assert {name: row[f"gap_{name}"] for name in GAPS} == {k: v["estimate"] for k, v in gaps.items()}
+    assert {0, 5} < seen
+
+
+def as_float32(values: list[float]) -> list[float]:
+    """What is left of them in a part."""
+    return [float(np.float32(v)) for v in values]
+
+
+def test_the_hash_of_the_data_covers_the_contract_alone(reference: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever drops the details, or writes floats of theirs, still holds the same data."""
+    plan = plan_of()
+    simulated(plan, tmp_path)
+    paths = [part_path(tmp_path, part) for part in plan.parts]
+    for path in paths:
+        table = pq.ParquetFile(path).read(use_threads=False)
+        pq.write_table(table.select([name for name, _ in COLUMNS]), path)
+    assert data_sha256(paths) == reference["data_sha256"]
+    table = pq.ParquetFile(paths[0]).read(use_threads=False)
+    wrong = pa.compute.add(table.column("effort"), 1.0)
+    pq.write_table(table.set_column(table.column_names.index("effort"), "effort", wrong), paths[0])
+    assert data_sha256(paths) != reference["data_sha256"]
 
 
 def test_bad_folders_and_plans_are_one_line(tmp_path: Path) -> None:
