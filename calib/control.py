@@ -6,6 +6,10 @@ A client says {"token": ...} and then requests {"do": NAME, ...}; each is answer
 A status shows the open question with its number. An answer names both, {"do": "answer", "question": "choice",
 "number": 7, "value": 2}, and so do {"do": "ready", "number": 8} and {"do": "arm", "number": 9}: a late or doubled
 answer is refused, whatever is asked by then.
+
+A client takes the lead by {"do": "lead"}. With "heartbeat_s" it promises a request at least that often, {"do": "beat"}
+if it has nothing else to say; when they stay away the robot stops. With "lease", a word of its own, a page can
+lead on over a new connection ("renew": true) once the old one is silent: that is how a reload keeps the lead.
 """
 
 import contextlib

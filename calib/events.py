@@ -89,13 +89,22 @@ class LeadHandedOver:
 
 
 @dataclass(frozen=True)
+class LeadLost:
+    """Who leads has promised a sign of life and gives none. A robot that moved stands still by now."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time passes while the session waits for a lost robot."""
 
     elapsed_s: float
 
 
-Event = Ready | Answer | Reading | Stop | Quit | LinkLost | LinkBack | Arm | ChangedMind | LeadHandedOver | Tick
+Event = (
+    Ready | Answer | Reading | Stop | Quit | LinkLost | LinkBack | Arm | ChangedMind | LeadHandedOver | LeadLost | Tick
+)
 _EVENTS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Event)}
 
 

@@ -26,6 +26,7 @@ from calib.events import (
     Event,
     Finish,
     LeadHandedOver,
+    LeadLost,
     LinkBack,
     LinkLost,
     Prepare,
@@ -45,6 +46,10 @@ from devices.device import Device, DeviceError, Progress
 
 _ATTENTION_LIMIT_S = 120.0  # definitions 5: at most this much a question
 _TICK_S = 1.0
+_WATCH_S = 0.05  # how often the leader's sign of life is looked for
+_HEARTBEAT_S = (0.5, 60.0)  # what a leader may promise
+_SILENT_S = 1.0  # a leader without a request for so long may be renewed by a page that holds its lease
+_DOCUMENTS_AT_ONCE = 50  # in one answer
 _RETRY_S = (1.0, 2.0, 4.0, 8.0)  # back-off between attempts to reach a lost robot; the last one repeats
 
 
@@ -70,7 +75,7 @@ class Run:
     journal: Journal
     person: Person | None
     operator: Literal["automatic", "human"]  # who says `ready`: nobody needs to where the world is simulated
-    pace: Literal["virtual", "wall"]
+    pace: float | None  # robot seconds a second of the clock, 1 for hardware; None where the world is not waited for
     facts: dict[str, Any]
     tell: Callable[[str, dict[str, Any]], None]  # (kind, body): rounds, questions, faults, progress, for a terminal
 
@@ -87,10 +92,16 @@ class Runner:
         self._replied = 0  # of the last question that somebody has answered
         self._asked_at = self._last_event_at = time.monotonic()
         self._next_try, self._tries = 0.0, 0
-        self._lead: str | None = None
+        self._lead = _Lead()
+        self._path: list[tuple[float, float]] = []  # of the run under way, by the robot's own estimate
+        self._documents: list[dict[str, Any]] = []  # start and rounds, for a page that joins late
+        self._moving = threading.Lock()  # held by whoever changes whether the robot may move
+        self._may_move = False
+        self._hidden_s, self._hidden_since = 0.0, 0.0  # of the open question; since 0: it is on the screen
         self._progress: Progress | None = None
         self._lock = threading.Lock()  # what is asked, and whether it is answered
         self.is_recording = False  # between an event and its documents in the journal
+        self._ended = threading.Event()
         self.server = ControlServer(self._request)
 
     # --- from any thread ------------------------------------------------------------------------------------------
@@ -129,8 +140,10 @@ class Runner:
             self.events.put(event)
 
     def attention_s(self) -> float:
-        """Seconds since the question was shown, as far as they count."""
-        return min(time.monotonic() - self._asked_at, _ATTENTION_LIMIT_S)
+        """Seconds since the question was shown, as far as they count: on a visible page, and not for ever."""
+        now = time.monotonic()
+        hidden_s = self._hidden_s + (now - self._hidden_since if self._hidden_since else 0.0)
+        return min(max(now - self._asked_at - hidden_s, 0.0), _ATTENTION_LIMIT_S)
 
     def pending(self) -> Ask | None:
         """The question that waits for an answer."""
@@ -147,21 +160,66 @@ class Runner:
         if what == "stop":
             self.stop(f"client {client}")
             return {"ok": True, "run": self.run.run}
-        if what == "status":
+        if self._lead.client == client:
+            self._lead.seen_at, self._lead.is_lost = time.monotonic(), False
+        if what in ("status", "beat"):
             return {"ok": True, "status": self.status()}
+        if what == "documents":
+            first = _whole(request.get("from"))
+            return {"ok": True, "documents": self._documents[first : first + _DOCUMENTS_AT_ONCE]}
+        if what == "path":
+            return {"ok": True, "points": self._path[_whole(request.get("from")) :]}
         if what == "lead":
-            self._lead = client
-            self.post(LeadHandedOver(client))
-            return {"ok": True, "pending": self._shown()}
-        if what in ("answer", "ready", "arm", "quit", "changed_mind"):
-            if self._lead not in (None, client):
+            return self._take_lead(request, client)
+        if what in ("answer", "ready", "arm", "quit", "changed_mind", "visible"):
+            if self._lead.client not in (None, client):
                 return {"ok": False, "error": "another client leads; take the lead first"}
             return self._post_request(what, request, client)
         return {"ok": False, "error": f"no such request: {what!r}"}
 
+    def _take_lead(self, request: dict[str, Any], client: str) -> dict[str, Any]:
+        lease, heartbeat_s, now = request.get("lease"), request.get("heartbeat_s"), time.monotonic()
+        if heartbeat_s is not None and not (type(heartbeat_s) in (int, float) and heartbeat_s > 0):
+            return {"ok": False, "error": f"heartbeat_s: {heartbeat_s!r:.40} is no number of seconds"}
+        with self._lock:
+            lead = self._lead
+            if request.get("renew"):
+                if not isinstance(lease, str) or lease != lead.lease:
+                    return {"ok": False, "error": "another client leads; take the lead first"}
+                if lead.client != client and now - lead.seen_at < _SILENT_S:
+                    return {"ok": False, "error": "another page with this lease leads; take the lead first"}
+            promised = None if heartbeat_s is None else min(max(heartbeat_s, _HEARTBEAT_S[0]), _HEARTBEAT_S[1])
+            self._lead = _Lead(client, lease if isinstance(lease, str) else None, promised, now)
+        if not request.get("renew"):
+            self.post(LeadHandedOver(client))
+        return {"ok": True, "client": client, "pending": self._shown()}
+
+    def _watch_lead(self) -> None:
+        """In a thread of its own: where the leader's sign of life stays away, the robot first, then the session."""
+        while not self._ended.wait(_WATCH_S):
+            lead = self._lead
+            if lead.heartbeat_s is None or lead.is_lost or time.monotonic() - lead.seen_at < lead.heartbeat_s:
+                continue
+            lead.is_lost = True
+            with self._moving:
+                if self._may_move:
+                    self.run.device.stop()
+                self.events.put(LeadLost(f"no sign of life from the leading page for {lead.heartbeat_s:g} s"))
+
+    def _note_visible(self, visible: bool) -> None:
+        now = time.monotonic()
+        if self._hidden_since and visible:
+            self._hidden_s += now - self._hidden_since
+            self._hidden_since = 0.0
+        elif not self._hidden_since and not visible:
+            self._hidden_since = now
+
     def _post_request(self, what: str, request: dict[str, Any], client: str) -> dict[str, Any]:
         if what == "quit":
             self.post(Quit())
+        elif what == "visible":
+            with self._lock:
+                self._note_visible(request.get("visible") is not False)
         elif what == "changed_mind":
             self.post(ChangedMind(str(request.get("note", ""))[:500]))
         else:
@@ -193,6 +251,11 @@ class Runner:
             },
             "pending": self._shown(),
             "progress": vars(self._progress) if self._progress else None,
+            "context": self.run.setup.scenario.contexts[int(session.state.context[0])].name,
+            "documents": len(self._documents),
+            "lead": self._lead.client,
+            "lead_silent": self._lead.is_lost,
+            "link": {"paused": "lost", "unarmed": "not armed"}.get(session.phase, "ready"),
         }
 
     def _shown(self) -> dict[str, Any] | None:
@@ -204,12 +267,15 @@ class Runner:
     def go(self, resumed: Session | None, person_number: int) -> Session:
         """Run to the end and return the last session. DeviceError only from the first connection."""
         run = self.run
+        threading.Thread(target=self._watch_lead, daemon=True, name="lead").start()
         try:
             identity = run.device.open()
             if resumed is None:
                 session, effects = begin(run.setup, person_number, {**run.facts, "identity": identity})
             else:
                 session, effects = resumed, waiting_for(run.setup, resumed)
+                written = run.journal.entries(run.run, ["start", "round"])
+                self._documents = [{"type": e.type, **e.body} for e in written if e.body is not None]
             self.session = session
             self._last_event_at = time.monotonic()
             self.is_recording = True
@@ -228,6 +294,7 @@ class Runner:
             self._close_after(error)
             raise
         finally:
+            self._ended.set()
             run.device.close()
             self.server.publish(self.status())
             self.server.close()
@@ -270,6 +337,8 @@ class Runner:
             match effect:
                 case Record():
                     self.run.journal.append(self.run.run, effect.type, effect.body)
+                    if effect.type != "stop":
+                        self._documents.append({"type": effect.type, **effect.body})
                     self.run.tell(effect.type, effect.body)
                 case Disarm():
                     self.run.device.stop()
@@ -285,6 +354,8 @@ class Runner:
                         self._pending = effect
                         self._number += 1
                         self._asked_at = time.monotonic()
+                        self._hidden_s = 0.0
+                        self._hidden_since = self._asked_at if self._hidden_since else 0.0
                     if isinstance(effect, Ask):
                         shown = {"question": effect.question, "number": self._number, **effect.shown}
                         self.run.tell("ask", shown)
@@ -308,8 +379,8 @@ class Runner:
             if answer is None:
                 return Quit()
             value, attention_s = answer
-            if self.run.pace == "wall":
-                self._sleep(attention_s)
+            if self.run.pace:
+                self._sleep(attention_s / self.run.pace)
                 if not self.events.empty():
                     return None
             return self._timed(Answer(pending.question, value, attention_s, 0.0))
@@ -324,37 +395,46 @@ class Runner:
         if not isinstance(event, Answer | Ready | Reading):
             return event
         took = event.robot_s if isinstance(event, Reading) else event.attention_s
-        wall_s = took if self.run.pace == "virtual" and self.run.person is not None else since
+        wall_s = since if self.run.person is None or self.run.pace == 1.0 else took
         return type(event)(**{**vars(event), "wall_s": wall_s})
 
     def _drive(self, effect: Apply) -> Event | None:
         """One run from its atomic start to its reading. A stop or a lost link ends it at once."""
-        device = self.run.device
-        paced = self.run.pace == "wall" and device.rung != "hardware"
+        device, pace = self.run.device, self.run.pace
         try:
-            readback = device.start(self.run.setup.settings[effect.setting])
+            with self._moving:
+                if not self.events.empty():  # whatever came since, nothing starts over it
+                    return None
+                if self._lead.is_lost:
+                    return LeadLost("the leading page has given no sign of life since the question")
+                self._may_move, self._path = True, []
+                readback = device.start(self.run.setup.settings[effect.setting])
             begun, told = time.monotonic(), -1.0
             while True:
                 if not self.events.empty():
                     event = self.events.get_nowait()
-                    if isinstance(event, Stop | Quit | LinkLost):
+                    if isinstance(event, Stop | Quit | LinkLost | LeadLost):
                         device.stop()
                         return event
                     self._take_aside(event)
                 progress = self._progress = device.advance()
+                self._path.append((round(progress.pose[0], 3), round(progress.pose[1], 3)))
                 if progress.elapsed_s >= told + 1.0 or progress.done:
                     told = progress.elapsed_s
                     self.run.tell("progress", vars(progress))
-                    if self.run.pace == "wall" or device.rung == "hardware":
+                    if pace:
                         self.server.publish(self.status())
-                if progress.done:
+                if progress.done and self._ends_by_itself():
                     break
-                if paced:
-                    self._sleep(begun + progress.elapsed_s - time.monotonic())
+                if pace and device.rung != "hardware":
+                    self._sleep(begun + progress.elapsed_s / pace - time.monotonic())
             outcome = device.finish()
         except DeviceError as error:
             device.stop()
             return LinkLost(str(error))
+        finally:
+            with self._moving:
+                self._may_move = False
         self._pending = None
         reading = Reading(
             z=tuple(float(v) for v in outcome.z),
@@ -367,6 +447,11 @@ class Runner:
             wall_s=0.0,
         )
         return self._timed(reading)
+
+    def _ends_by_itself(self) -> bool:
+        """Whether a run that is done was not ended by a stop whose event still waits to be taken."""
+        with self._moving:
+            return self.events.empty()
 
     def _take_aside(self, event: Event) -> None:
         """An event during a run that does not end it (a change of mind, of lead) keeps the run pending."""
@@ -395,6 +480,22 @@ class Runner:
         until = time.monotonic() + seconds
         while self.events.empty() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.02))
+
+
+@dataclass
+class _Lead:
+    """Who leads: a client, the lease by which its page may come back, what it promised and when it last spoke."""
+
+    client: str | None = None
+    lease: str | None = None
+    heartbeat_s: float | None = None
+    seen_at: float = 0.0
+    is_lost: bool = False
+
+
+def _whole(value: Any) -> int:
+    """A whole number from 0; 0 for anything else."""
+    return value if type(value) is int and value >= 0 else 0
 
 
 def _num_answers(ask: Ask) -> int:

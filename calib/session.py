@@ -4,6 +4,7 @@ Pure: no clock, no port, no person, no truth. What the world has to do comes out
 as events (calib/events.py). Folding the journal's events through `step` gives the same documents again.
 
     choosing -> (operator) -> running -> comparing -> satisfied -> choosing ...     any -> paused -> unarmed -> ...
+    running -> unarmed where the person who leads has gone silent
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from calib.events import (
     Event,
     Finish,
     LeadHandedOver,
+    LeadLost,
     LinkBack,
     LinkLost,
     Prepare,
@@ -50,6 +52,7 @@ class Session:
     round: documents.RoundNotes
     interrupted: Phase | None = None  # what a lost link interrupted
     lost_for_s: float = 0.0
+    awaits_lead: bool = False  # unarmed because who leads went silent: that has no time-out, the robot is well
     stop_reason: str | None = None
     completed: int = 0  # rounds whose document is written
     marks: tuple[dict[str, Any], ...] = ()  # faults, changes of mind and of lead, each with its round
@@ -75,11 +78,13 @@ def step(setup: Setup, session: Session, event: Event) -> tuple[Session, list[Ef
             return _finish(setup, session, event.reason, {})
         case LinkLost():
             return _lost(session, event)
+        case LeadLost():
+            return _lead_lost(setup, session, event)
         case Tick():
             return _tick(setup, session, event)
         case LinkBack() if session.phase == "paused":
             # from here on it is the operator who is waited for, as long again
-            return replace(session, phase="unarmed", lost_for_s=0.0), [Disarm(), _ask_arm(setup)]
+            return replace(session, phase="unarmed", lost_for_s=0.0), [Disarm(), _ask_arm(setup, session)]
         case Arm() if session.phase == "unarmed":
             return _armed(setup, session)
         case ChangedMind() | LeadHandedOver():
@@ -110,7 +115,7 @@ def waiting_for(setup: Setup, session: Session) -> list[Effect]:
     if session.phase == "satisfied":
         return [prepare, Ask("good_enough", documents.standing(setup, session.state))]
     if session.phase == "unarmed":
-        return [_ask_arm(setup)]
+        return [_ask_arm(setup, session)]
     return []
 
 
@@ -132,8 +137,10 @@ def _apply(state: State) -> Apply:
     return Apply(int(state.commanded[0]))
 
 
-def _ask_arm(setup: Setup) -> Ask:
-    return Ask("arm", {"within_s": setup.scenario.protocol.reconnect_s})
+def _ask_arm(setup: Setup, session: Session) -> Ask:
+    within_s = None if session.awaits_lead else setup.scenario.protocol.reconnect_s
+    reasons = [mark["reason"] for mark in session.marks if "reason" in mark]
+    return Ask("arm", {"within_s": within_s, "reason": reasons[-1]})
 
 
 def _comparison(setup: Setup, session: Session) -> Ask:
@@ -227,15 +234,25 @@ def _finish(setup: Setup, session: Session, reason: str, detail: dict[str, Any])
 
 def _lost(session: Session, event: LinkLost) -> tuple[Session, list[Effect]]:
     mark = {"mark": "LinkLost", "round": session.state.round, "reason": event.reason}
-    session = replace(session, marks=(*session.marks, mark))
+    session = replace(session, marks=(*session.marks, mark), awaits_lead=False)
     if session.phase in ("paused", "unarmed"):
         return replace(session, phase="paused"), [Disarm()]
     return replace(session, phase="paused", interrupted=session.phase, lost_for_s=0.0), [Disarm()]
 
 
+def _lead_lost(setup: Setup, session: Session, event: LeadLost) -> tuple[Session, list[Effect]]:
+    """A run that nobody watches any more is over; it begins again when somebody arms it. A question waits anyway."""
+    mark = {"mark": "LeadLost", "round": session.state.round, "reason": event.reason}
+    session = replace(session, marks=(*session.marks, mark))
+    if session.phase != "running":
+        return session, []
+    session = replace(session, phase="unarmed", interrupted="running", awaits_lead=True)
+    return session, [Disarm(), _ask_arm(setup, session)]
+
+
 def _tick(setup: Setup, session: Session, event: Tick) -> tuple[Session, list[Effect]]:
     """Only waiting for a lost robot, and then for somebody to arm it, has a time-out."""
-    if session.phase not in ("paused", "unarmed"):
+    if session.phase not in ("paused", "unarmed") or session.awaits_lead:
         return session, []
     waited = session.lost_for_s + event.elapsed_s
     session = replace(session, lost_for_s=waited)
@@ -246,5 +263,5 @@ def _tick(setup: Setup, session: Session, event: Tick) -> tuple[Session, list[Ef
 
 def _armed(setup: Setup, session: Session) -> tuple[Session, list[Effect]]:
     phase = session.interrupted or "choosing"
-    session = replace(session, phase=phase, interrupted=None, lost_for_s=0.0)
+    session = replace(session, phase=phase, interrupted=None, lost_for_s=0.0, awaits_lead=False)
     return session, waiting_for(setup, session)

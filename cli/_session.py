@@ -75,6 +75,21 @@ def kind_of(kind: str | None, human: bool, participant: str | None) -> str:
     return kind
 
 
+def rate_of(pace: str, rung: str) -> float | None:
+    """Robot seconds a second of the clock, None for virtual time."""
+    if pace == "virtual" and rung != "hardware":
+        return None
+    try:
+        rate = 1.0 if pace == "wall" else float(pace)
+    except ValueError:
+        rate = 0.0
+    if not 1.0 <= rate <= 1000.0:
+        raise UserError(f"--pace: {pace:.40} is no pace; give virtual, wall, or a number of times from 1 to 1000")
+    if rung == "hardware" and rate != 1.0:
+        raise UserError("--pace: a real robot has the wall clock; leave --pace away")
+    return rate
+
+
 def consent(journal: Journal, kind: str, participant: str | None) -> dict[str, str]:
     """Pseudonym and consent version for the start document; UserError where they are not on record."""
     from calib.participants import list_participants
@@ -114,7 +129,7 @@ def conduct(plan: Plan) -> int:
             journal=plan.journal,
             person=plan.person,
             operator="human" if plan.person is None or plan.device.rung == "hardware" else "automatic",
-            pace=plan.facts["pace"],
+            pace=rate_of(plan.facts["pace"], plan.device.rung),
             facts=plan.facts,
             tell=screen.tell,
         )

@@ -71,8 +71,8 @@ class Screen:
             self.line(f"      the robot is lost: {body['reason']}")
             self.line(f"      paused; nothing moves; trying again for {body['waits_s']:g} s, then the run ends")
         elif what == "ask" and body["question"] == "arm" and not self.listens:
-            self.line("      the robot answers again; nothing moves until somebody allows it:")
-            self.line(f"      calib attach {self._run} --lead, then arm, within {body['within_s']:g} s")
+            self.line("      the robot answers; nothing moves until somebody allows it:")
+            self.line(f"      calib attach {self._run} --lead, then arm{_within(body)}")
         elif what == "retry" and not self.quiet:
             self.line(f"      still lost: {body['reason']}")
         elif self.quiet:
@@ -245,7 +245,11 @@ def _ask(screen: Screen, shown: dict[str, Any]) -> None:
     elif question == "ready":
         say("Put the robot at its start, clear the floor, then press Enter.")
     elif question == "arm":
-        say(f"The robot answers again. Check that it may move, then type arm, within {shown['within_s']:g} s.")
+        say(f"The robot stands still ({shown['reason']}). Check that it may move, then type arm{_within(shown)}.")
+
+
+def _within(arm: dict[str, Any]) -> str:
+    return "" if arm["within_s"] is None else f", within {arm['within_s']:g} s"
 
 
 def card(rows: list[dict[str, Any]]) -> str:

@@ -51,9 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--audit", choices=("auto", "on", "off"), default="auto", help="PyMC audit at the end (auto: not with --json)")
     add(
         "--pace",
-        choices=("virtual", "wall"),
         default=None,
-        help="clock of a simulated world (human: wall, else virtual)",
+        metavar="RULE",
+        help="clock of a simulated world: virtual (as fast as it goes), wall, or so many times faster: 30 "
+        "(human: wall, else virtual)",
     )
 
 
@@ -82,6 +83,7 @@ def main(args: argparse.Namespace) -> int:
     kind = _session.kind_of(args.kind, human, args.participant)
     person = None if human else _session.person_of(setup, args.person, args.person_number)
     pace = args.pace or ("wall" if human or device.rung == "hardware" else "virtual")
+    _session.rate_of(pace, device.rung)
     if device.rung == "hardware" and not scenario.protocol.ready:
         raise UserError(
             f"{scenario.name}: has protocol.ready = false, and a real robot waits for an operator; take arena, or true"

@@ -22,6 +22,7 @@ from calib.events import (
     Event,
     Finish,
     LeadHandedOver,
+    LeadLost,
     LinkBack,
     LinkLost,
     Prepare,
@@ -189,7 +190,7 @@ def test_a_lost_link_disarms_and_an_armed_session_goes_on_where_it_was(lab: Make
     assert (session.phase, effects) == ("paused", [Disarm()])
     assert step(setup, session, Arm("too early")) == (session, [])
     session, effects = step(setup, session, LinkBack())
-    assert (session.phase, effects) == ("unarmed", [Disarm(), Ask("arm", {"within_s": 30.0})])
+    assert (session.phase, effects) == ("unarmed", [Disarm(), Ask("arm", {"within_s": 30.0, "reason": "cable"})])
     session, effects = step(setup, session, Arm("operator"))
     assert session.phase == phase
     assert effects == waiting_for(setup, before)
@@ -208,6 +209,31 @@ def test_losing_the_link_again_while_unarmed_asks_for_a_new_arm(lab: Make) -> No
     session, _ = step(setup, session, LinkBack())
     session, effects = step(setup, session, Arm("operator"))
     assert kinds(effects) == ["Prepare", "Apply"]
+
+
+@pytest.mark.parametrize("phase", ["choosing", "operator", "comparing", "satisfied"])
+def test_a_silent_leader_leaves_a_question_open(lab: Make, phase: str) -> None:
+    setup = lab(protocol={"ready": True})
+    before, _ = advance(setup, begin(setup, 3, FACTS)[0], phase)
+    session, effects = step(setup, before, LeadLost("silent"))
+    assert (session.phase, effects, session.state) == (phase, [], before.state)
+    assert session.marks == ({"mark": "LeadLost", "round": before.state.round, "reason": "silent"},)
+
+
+def test_a_silent_leader_ends_a_run_until_somebody_arms_it(lab: Make) -> None:
+    setup = lab()
+    before, _ = advance(setup, begin(setup, 3, FACTS)[0], "running")
+    session, effects = step(setup, before, LeadLost("silent"))
+    assert (session.phase, effects) == ("unarmed", [Disarm(), Ask("arm", {"within_s": None, "reason": "silent"})])
+    waiting, effects = step(setup, session, Tick(1e6))
+    assert (waiting.phase, effects) == ("unarmed", []), "the robot is well: nobody's absence is a device failure"
+    lost, _ = step(setup, waiting, LinkLost("cable"))
+    back, effects = step(setup, lost, LinkBack())
+    assert effects[1] == Ask("arm", {"within_s": 30.0, "reason": "cable"}), "a lost robot has a time-out again"
+    for session in (waiting, back):
+        session, effects = step(setup, session, Arm("page"))
+        assert (session.phase, kinds(effects)) == ("running", ["Prepare", "Apply"])
+        assert session.state is before.state
 
 
 @pytest.mark.parametrize("end", ["fault", "stopped"])
@@ -324,6 +350,7 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(Arm, st.text(max_size=5)),
     st.builds(ChangedMind, st.text(max_size=5)),
     st.builds(LeadHandedOver, st.text(max_size=5)),
+    st.builds(LeadLost, st.text(max_size=5)),
     st.builds(Tick, st.floats(0, 12, allow_nan=False)),
 )
 
@@ -472,6 +499,7 @@ EVERY_EVENT: list[Event] = [
     Arm("operator"),
     ChangedMind("note"),
     LeadHandedOver("page 2"),
+    LeadLost("silent"),
     Tick(1.0),
 ]
 

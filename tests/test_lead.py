@@ -1,0 +1,165 @@
+"""Leading a run from a page: the sign of life that it promises, the lease by which a reload keeps the lead."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calib.control import ControlClient
+from calib.errors import UserError
+from calib.registry import RunnerEntry
+from sessions import Lab, quick_scenario
+
+
+class Page:
+    """A client as a page is one."""
+
+    def __init__(self, entry: RunnerEntry) -> None:
+        self.client = ControlClient(entry)
+
+    def say(self, do: str, **more: Any) -> dict[str, Any]:
+        return self.client.request({"do": do, **more})
+
+    def status(self) -> dict[str, Any]:
+        return dict(self.say("status")["status"])
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Iterator[RunnerEntry]:
+    """A run on the simulator at twice the clock, led by nobody yet."""
+    lab = Lab(tmp_path)
+    with lab.going("run", quick_scenario(tmp_path), "--pace", "2", "--rounds", "2", "--json"):
+        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        yield RunnerEntry(**json.loads(path.read_text()))
+
+
+def until(ready: Callable[[], Any], patience_s: float = 60.0) -> Any:
+    """What `ready` returns once it returns something."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        if found := ready():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def moving(page: Page) -> bool:
+    """Whether a run is under way and has come some way."""
+    status = page.status()
+    return bool(status["phase"] == "running" and len(page.say("path")["points"]) > 2)
+
+
+def test_a_leader_that_falls_silent_stops_the_robot_and_arms_nothing(entry: RunnerEntry) -> None:
+    leader, watcher = Page(entry), Page(entry)
+    leader.say("lead", heartbeat_s=0.5)
+
+    def beats_and_moves() -> bool:
+        leader.say("beat")
+        return moving(watcher)
+
+    until(beats_and_moves)
+    status = until(lambda: (s := watcher.status())["phase"] == "unarmed" and s)
+    assert status["pending"]["question"] == "arm" and status["pending"]["within_s"] is None
+    assert "no sign of life" in status["pending"]["reason"] and status["lead_silent"]
+    there = watcher.say("path")["points"]
+    time.sleep(1.0)
+    assert watcher.say("path")["points"] == there, "nothing moves while nobody leads"
+    with pytest.raises(UserError, match="another client leads"):
+        watcher.say("arm", number=status["pending"]["number"])
+    leader.say("beat")
+    assert watcher.status()["phase"] == "unarmed", "a leader that is back arms nothing by being back"
+    leader.say("arm", number=status["pending"]["number"])
+    until(beats_and_moves)
+
+
+def test_a_leader_that_speaks_keeps_the_robot_going(entry: RunnerEntry) -> None:
+    leader = Page(entry)
+    leader.say("lead", heartbeat_s=0.5)
+    begun, far = time.monotonic(), 0
+    while time.monotonic() - begun < 3.0 or not far:
+        assert leader.say("beat")["status"]["phase"] != "unarmed"
+        far = max(far, len(leader.say("path")["points"]))
+        time.sleep(0.05)
+
+
+def test_a_run_never_starts_for_a_leader_that_is_gone(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    scenario = quick_scenario(tmp_path, ready=True)
+    with lab.going("run", scenario, "--person", "human", "--pace", "2", "--rounds", "2", "--json"):
+        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        page, watcher = (Page(RunnerEntry(**json.loads(path.read_text()))) for _ in range(2))
+        page.say("lead", heartbeat_s=0.5, lease="a")
+        until(lambda: watcher.status().get("lead_silent") and watcher.status().get("pending"))
+        asked = watcher.status()["pending"]
+        assert asked["question"] == "choice", "a question waits for whoever comes back"
+        page.say("answer", question="choice", number=asked["number"], value=0)
+        until(lambda: (watcher.status()["pending"] or {}).get("question") == "ready")
+
+
+def test_only_the_lease_renews_and_only_after_silence(entry: RunnerEntry) -> None:
+    first, second, thief = Page(entry), Page(entry), Page(entry)
+    first.say("lead", heartbeat_s=5, lease="mine")
+    for lease in ("other", None, 7, ""):
+        with pytest.raises(UserError, match="another client leads"):
+            thief.say("lead", lease=lease, renew=True)
+    with pytest.raises(UserError, match="another page with this lease leads"):
+        second.say("lead", lease="mine", renew=True)
+    first.client.close()
+
+    def renewed() -> bool:
+        try:
+            second.say("lead", heartbeat_s=5, lease="mine", renew=True)
+        except UserError:
+            return False
+        return True
+
+    until(renewed)
+    assert thief.status()["lead"] == second.say("lead", lease="mine", renew=True)["client"]
+    assert thief.say("lead")["client"] == thief.status()["lead"], "whoever says so takes over"
+    with pytest.raises(UserError, match="another client leads"):
+        second.say("lead", lease="mine", renew=True)
+
+
+@pytest.mark.parametrize("heartbeat_s", [0, -1, "3", True, [1]])
+def test_a_promise_is_a_number_of_seconds(entry: RunnerEntry, heartbeat_s: object) -> None:
+    with pytest.raises(UserError, match="no number of seconds"):
+        Page(entry).say("lead", heartbeat_s=heartbeat_s)
+
+
+def test_a_page_that_joins_late_gets_the_documents_and_the_path(entry: RunnerEntry) -> None:
+    page = Page(entry)
+    status = until(lambda: (s := page.status()).get("documents", 0) >= 2 and s)
+    documents = page.say("documents")["documents"]
+    assert [d["type"] for d in documents[:2]] == ["start", "round"] and documents[1]["round"] == 1
+    assert len(documents) >= status["documents"]
+    assert page.say("documents", **{"from": 1})["documents"][0] == documents[1]
+    for strange in (-1, 10**9, "1", None, 1.5):
+        assert page.say("documents", **{"from": strange})["ok"]
+    points = until(lambda: (p := page.say("path")["points"]) and len(p) > 5 and p)
+    steps = [((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) ** 0.5 for a, b in itertools.pairwise(points)]
+    assert max(steps) < 0.6, "a second's way at half a metre a second, and some"
+
+
+def test_hidden_time_is_not_attention(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    with lab.going(
+        "run", quick_scenario(tmp_path), "--person", "human", "--pace", "virtual", "--rounds", "2", "--json"
+    ):
+        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        page = Page(RunnerEntry(**json.loads(path.read_text())))
+        asked = until(lambda: page.status().get("pending"))
+        begun = time.monotonic()
+        page.say("visible", visible=False)
+        time.sleep(1.5)
+        page.say("visible", visible=True)
+        hidden_s = 1.5
+        page.say("answer", question="choice", number=asked["number"], value=0)
+        whole_s = time.monotonic() - begun
+        until(lambda: (page.status().get("pending") or {}).get("question") != "choice")
+    answer = next(e["body"] for e in lab.entries() if e["type"] == "event" and e["body"]["event"] == "Answer")
+    assert answer["attention_s"] < answer["wall_s"] - hidden_s + 0.05
+    assert whole_s > hidden_s
