@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COL=VALUE",
         help="only these rows; also COL!=VALUE; repeat for more",
     )
+    add("--details", action="store_true", help="also the degree by round and the six gaps of each group")
     add("--mix-kinds", action="store_true", help="analyse human, pilot and simulated people together")
     add("--mix-scenarios", action="store_true", help="analyse sessions of different scenarios together")
 
@@ -60,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
         mix_kinds=args.mix_kinds,
         mix_scenarios=args.mix_scenarios,
     )
-    found = analyse(read_table(args.path), question)
+    found = analyse(read_table(args.path, args.details), question)
     if args.json:
         print(json.dumps(found, allow_nan=False))
         return 0
@@ -105,6 +106,8 @@ def _show(found: dict[str, Any]) -> None:
             [c["term"], _round(c["coef"]), _round(c["se"]), _round(c["hazard_ratio"]), _p(c["p"])] for c in found["cox"]
         ]
         show((f"Cox ({found['cox'][0]['ties']} ties)", "coefficient", "se", "hazard ratio", "p"), cox)
+    if "gaps" in found["groups"][0]:
+        _show_details(found["groups"])
     print()
     if found["logrank"]:
         test = found["logrank"]
@@ -112,6 +115,28 @@ def _show(found: dict[str, Any]) -> None:
     for note in found["notes"]:
         print(f"note: {note}")
     print(_not_shown(found))
+
+
+def _show_details(groups: list[dict[str, Any]]) -> None:
+    from cli._table import show
+
+    for kind in ("true", "estimated"):
+        degrees = [
+            [g["name"], r["round"], r["n"], *(f"{r[name]:.3f}" for name in ("median", "low", "high"))]
+            for g in groups
+            for r in (g["degree"] or {}).get(kind) or ()
+        ]
+        if degrees:
+            print()
+            show(("group", "round", "n", f"median {kind} degree", "5%", "95%"), degrees)
+    gaps = [
+        [g["name"], name.replace("_", " "), *(("no evidence", None, None) if gap is None else _estimate(gap))]
+        for g in groups
+        for name, gap in (g["gaps"] or {}).items()
+    ]
+    if gaps:
+        print()
+        show(("group", "gap", "mean", "se", "95% interval"), gaps)
 
 
 def _not_shown(found: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.timing import ALIGNED
-from experiments import analysis_groups, survival
+from experiments import analysis_details, analysis_groups, survival
 from experiments.analysis_data import Table, as_text, only
 from experiments.analysis_groups import LARGEST_OF_OURS, Group, Question
 from experiments.survival import Z95
@@ -22,8 +22,12 @@ Ints = NDArray[np.int64]
 Column = NDArray[Any]
 
 
-def analyse(table: Table, question: Question) -> dict[str, Any]:
-    """The contract's JSON, with `notes`: what a reader has to know beside the figures."""
+def analyse(table: Table, question: Question, models: bool = True) -> dict[str, Any]:
+    """The contract's JSON, with `notes`: what a reader has to know beside the figures.
+
+    Of a table that was read with its details, every group also has its `degree` by round and its `gaps`. Without
+    `models` log-rank and Cox, which take longest, are left out: null and [].
+    """
     table = only(table, question.where)
     notes = list(table.notes)
     analysis_groups.refuse_mixture(table, "kind", question.mix_kinds, "--mix-kinds")
@@ -41,11 +45,13 @@ def analyse(table: Table, question: Question) -> dict[str, Any]:
     if tau == 0:
         notes.append("a group was watched for no time at all, so the restricted means are to 0 and say nothing")
     tests, model = None, []
-    if len(groups) > 1 or question.covariates:
+    if models and (len(groups) > 1 or question.covariates):
         from experiments.analysis_models import cox, logrank
 
         tests, model = logrank(groups, notes), cox(table, question, by, groups, time, event, notes)
     shared = analysis_groups.persons_of(table)
+    if table.per_round is not None:
+        notes += analysis_details.notes_of(table)
     return {
         "n": len(time),
         "source": table.source,
@@ -64,31 +70,32 @@ def analyse(table: Table, question: Question) -> dict[str, Any]:
 
 
 def _describe(table: Table, group: Group, tau: float) -> dict[str, Any]:
-    curves = [survival.incidence(group.counts, i) for i in range(len(group.causes))]
-    bounds = [survival.interval(found) for found in curves]
-    t = [_plain(v) for v in group.counts.times]
-
-    def steps(i: int, complement: bool) -> list[dict[str, Any]]:
-        estimate, (low, high) = curves[i].estimate, bounds[i]
-        if complement:
-            estimate, low, high = 1 - estimate, 1 - high, 1 - low
-        rows = zip(t, estimate.tolist(), low.tolist(), high.tolist(), strict=True)
-        return [
-            {"t": at, "event": group.causes[i], "estimate": e, "low": _known(lo), "high": _known(hi)}
-            for at, e, lo, hi in rows
-        ]
-
-    competing = len(group.causes) > 1
     return {
         "name": group.name,
         "n": len(group.time),
         "events": _by_code(group.event),
-        "cif": [row for i in range(len(curves)) for row in steps(i, complement=False)],
-        "km": None if competing else steps(0, complement=True),
+        "cif": curves(group.counts, group.causes),
+        "km": None if len(group.causes) > 1 else curves(group.counts, group.causes, complement=True),
         "median": survival.median(group.counts, 0),
         "rmst": _mean(group, tau),
+        "watched_to": _plain(float(group.time.max())),
         **_false_declarations(table, group),
+        **(analysis_details.details_of(table, group.rows) if table.per_round is not None else {}),
     }
+
+
+def curves(counts: survival.Counts, causes: list[int], complement: bool = False) -> list[dict[str, Any]]:
+    """Cumulative incidence of every cause at every time of an event, or 1 minus it, as the contract's rows."""
+    rows = []
+    t = [_plain(v) for v in counts.times]
+    for i, cause in enumerate(causes):
+        found = survival.incidence(counts, i)
+        estimate, (low, high) = found.estimate, survival.interval(found)
+        if complement:
+            estimate, low, high = 1 - estimate, 1 - high, 1 - low
+        for at, e, lo, hi in zip(t, estimate.tolist(), low.tolist(), high.tolist(), strict=True):
+            rows.append({"t": at, "event": cause, "estimate": e, "low": _known(lo), "high": _known(hi)})
+    return rows
 
 
 def _mean(group: Group, tau: float) -> dict[str, Any]:
@@ -137,16 +144,19 @@ def _influence(group: Group, tau: float) -> Floats:
 
 def _false_declarations(table: Table, group: Group) -> dict[str, Any]:
     """Share of the declarations with A < 1 - eps at their round; None where nobody declared or nothing tells."""
-    unknown = {"false_declaration_rate": None, "declarations": None}
+    unknown = {"false_declaration_rate": None, "false_declaration_interval": None, "declarations": None}
     if not {"declared_event", "declared_falsely"} <= set(table.columns):
         return unknown
     declared = as_text(table.columns["declared_event"][group.rows]) == "1"
     falsely = np.char.lower(as_text(table.columns["declared_falsely"][group.rows][declared]).astype(str))
     if not np.isin(falsely, ("0", "1", "true", "false")).all():
         return unknown
-    number = int(declared.sum())
-    rate = float(np.isin(falsely, ("1", "true")).mean()) if number else None
-    return {"false_declaration_rate": rate, "declarations": number}
+    number, false = int(declared.sum()), int(np.isin(falsely, ("1", "true")).sum())
+    return {
+        "false_declaration_rate": false / number if number else None,
+        "false_declaration_interval": list(survival.share_interval(false, number)) if number else None,
+        "declarations": number,
+    }
 
 
 def _by_code(event: Ints) -> dict[str, int]:

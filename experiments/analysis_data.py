@@ -23,6 +23,7 @@ from calib.rounds import CLOCKS
 Column = NDArray[Any]
 
 VERSIONS = ("true", "declared", "accepted", "verified")
+PER_ROUND = ("true_degree", "estimated_degree")  # lists of the parts, an entry a round
 # The columns of the lab's rows that are no conditions.
 _ROW = {
     *("person", "run", "kind", "rung", "scenario", "scenario_hash", "engine", "event", "seed"),
@@ -30,7 +31,8 @@ _ROW = {
     *(f"{version}_{clock}" for version in VERSIONS for clock in CLOCKS),
     *("true_degree_final", "declared_falsely", "degree_final"),
     *("true_degree", "estimated_degree", "degree_low", "degree_high"),
-    *(f"gap_{name}" for name in GAPS),
+    *(f"gap_{name}" for name in (*GAPS, "choice_and_mediation")),
+    "gaps_known",
     *CLOCKS,
 }
 _OF_A_RUN = ("kind", "rung", "device", "scenario", "scenario_hash", "role", "policy", "person_model", "seed")
@@ -46,6 +48,8 @@ class Table:
     conditions: tuple[str, ...]  # of a table of the lab; () for a plain one
     ours: bool
     notes: tuple[str, ...] = ()
+    # (num_rows, T + 1) each, nan after a person's last round; None unless asked for, {} where none are recorded
+    per_round: dict[str, Column] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -60,17 +64,17 @@ class Table:
         return self.columns[name]
 
 
-def read_table(path: str) -> Table:
-    """The table at a path or a journal's URL."""
+def read_table(path: str, details: bool = False) -> Table:
+    """The table at a path or a journal's URL; with `details` also the degrees by round and a journal's gaps."""
     if "://" in path:
-        return read_journal(path)
+        return read_journal(path, details)
     file = Path(path)
     if not file.exists():
         raise UserError(
             f"{path}: there is no such file or folder; give a journal, a CSV file or a folder of Parquet parts"
         )
     if file.is_dir():
-        return read_parts(file)
+        return read_parts(file, details)
     if file.suffix == ".parquet":
         raise UserError(f"{path}: give the folder of the parts, whose manifest says which parts there should be")
     try:
@@ -78,7 +82,9 @@ def read_table(path: str) -> Table:
             start = stream.read(16)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): look at its permissions") from None
-    return read_journal(f"sqlite:///{file}") if start.startswith(b"SQLite format 3") else read_csv(file)
+    if start.startswith(b"SQLite format 3"):
+        return read_journal(f"sqlite:///{file}", details)
+    return replace(read_csv(file), per_round={} if details else None)
 
 
 def read_csv(file: Path) -> Table:
@@ -114,8 +120,8 @@ def read_csv(file: Path) -> Table:
     return Table(str(file), columns, lambda i: f"{file}, line {lines[i]}", _conditions(columns) if ours else (), ours)
 
 
-def read_parts(folder: Path) -> Table:
-    """The Parquet parts that the folder's manifest lists."""
+def read_parts(folder: Path, details: bool = False) -> Table:
+    """The Parquet parts that the folder's manifest lists; with `details` also the true and estimated degrees."""
     # On its own a leaf: only a folder needs it.
     import pyarrow as pa
     import pyarrow.parquet
@@ -132,9 +138,10 @@ def read_parts(folder: Path) -> Table:
             content = part.read_bytes()
             # Without pyarrow's thread pool (read_table starts it even so): now and then it aborts Python at its exit.
             file = pa.parquet.ParquetFile(pa.BufferReader(content))
-            # A column of lists is no column of a table; it is not even decoded.
-            flat = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
-            table = file.read(flat, use_threads=False)
+            # A column of lists is no column of a table; unless it is asked for it is not even decoded.
+            nested = {field.name for field in file.schema_arrow if pa.types.is_nested(field.type)}
+            wanted = [n for n in file.schema_arrow.names if n not in nested or (details and n in PER_ROUND)]
+            table = file.read(wanted, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -155,16 +162,32 @@ def read_parts(folder: Path) -> Table:
         places.append(part)
     if not sum(table.num_rows for table in tables):
         raise UserError(f"{folder}: no rows in its parts: simulate at least one person")
+    lists = [name for name in tables[0].column_names if name in PER_ROUND]
     columns = {
-        name: np.concatenate([_from_arrow(table.column(name)) for table in tables]) for name in tables[0].column_names
+        name: np.concatenate([_from_arrow(table.column(name)) for table in tables])
+        for name in tables[0].column_names
+        if name not in lists
     }
+    per_round = {name: _padded([table.column(name) for table in tables]) for name in lists} if details else None
     ends = np.cumsum([table.num_rows for table in tables])
 
     def where(i: int) -> str:
         part = int(np.searchsorted(ends, i, side="right"))
         return f"{places[part]}, row {i - (ends[part - 1] if part else 0) + 1}"
 
-    return Table(str(folder), columns, where, _conditions(columns), ours=True)
+    return Table(str(folder), columns, where, _conditions(columns), ours=True, per_round=per_round)
+
+
+def _padded(lists: Sequence[Any]) -> Column:
+    """(N, T + 1) float32 from columns of lists, nan where a list has ended."""
+    lengths = [column.combine_chunks().value_lengths().fill_null(0).to_numpy() for column in lists]
+    values = np.full((sum(map(len, lengths)), max(int(n.max(initial=0)) for n in lengths)), np.nan, np.float32)
+    first = 0
+    for column, n in zip(lists, lengths, strict=True):
+        within = np.arange(values.shape[1]) < n[:, None]
+        values[first : first + len(n)][within] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        first += len(n)
+    return values
 
 
 def _from_arrow(column: Any) -> Column:
@@ -192,20 +215,22 @@ def _listed(folder: Path) -> list[dict[str, Any]]:
         )
     try:
         parts: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["parts"]
-        if not all(isinstance(part["file"], str) for part in parts):
-            raise TypeError("a part's file is a path")
-    except (OSError, ValueError, KeyError, TypeError):
+        if not all((folder / part["file"]).resolve().is_relative_to(folder.resolve()) for part in parts):
+            raise ValueError("a part lies in the folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{file}: not a manifest with a list of parts: simulate again into a new folder") from None
     if not parts:
         raise UserError(f"{file}: lists no part: run the same `calib simulate` again")
     return parts
 
 
-def read_journal(url: str) -> Table:
-    """The finished runs of a journal, a row each."""
-    from calib.journal import open_journal
+def read_journal(url: str, details: bool = False) -> Table:
+    """The finished runs of a journal, a row each; with `details` also the degrees by round and the gaps of the last."""
+    from calib.journal import EntryType, open_journal
 
+    types: tuple[EntryType, ...] = ("start", "stop", "truth", *(("round",) if details else ()))
     rows: list[dict[str, Any]] = []
+    degrees: dict[str, list[list[float]]] = {name: [] for name in PER_ROUND}
     left_out = {"open": 0, "erased": 0}
     with open_journal(url, create=False) as journal:
         source = journal.where
@@ -213,11 +238,18 @@ def read_journal(url: str) -> Table:
             if run.state in left_out:
                 left_out[run.state] += 1
                 continue
-            bodies = {
-                e.type: e.body for e in journal.entries(run.run, ("start", "stop", "truth")) if e.body is not None
-            }
-            if "start" in bodies and "stop" in bodies:
-                rows.append({"run": run.run} | _row(bodies["start"], bodies["stop"], bodies.get("truth"), run.run))
+            found = [e for e in journal.entries(run.run, types) if e.body is not None]
+            bodies = {e.type: e.body for e in found if e.body is not None}
+            if "start" not in bodies or "stop" not in bodies:
+                continue
+            start, truth = bodies["start"], bodies.get("truth")
+            row = {"run": run.run} | _row(start, bodies["stop"], truth, run.run)
+            if details:
+                degrees["true_degree"].append(truth["true_degree"] if truth else [])
+                after = [e.body["degree"]["mean"] for e in found if e.type == "round" and e.body is not None]
+                degrees["estimated_degree"].append([start["prior_only"]["mean"], *after])
+                row |= _gaps(bodies.get("round"), truth)
+            rows.append(row)
     if not rows:
         raise UserError(f"{source}: no finished run in this journal: `calib run` makes one")
     columns = {name: _plain(np.array([row[name] for row in rows], object)) for name in rows[0]}
@@ -225,7 +257,32 @@ def read_journal(url: str) -> Table:
     counted = " and ".join(f"{number} {state}" for state, number in left_out.items() if number)
     notes = (f"runs left out: {counted}",) if counted else ()
     conditions = ("device", "role", "policy", "person_model")
-    return Table(source, columns, lambda i: f"{source}, run {runs[i]}", conditions, ours=True, notes=notes)
+    per_round = {name: _rows_of(lists) for name, lists in degrees.items()} if details else None
+
+    def where(i: int) -> str:
+        return f"{source}, run {runs[i]}"
+
+    return Table(source, columns, where, conditions, ours=True, notes=notes, per_round=per_round)
+
+
+def _rows_of(lists: list[list[float]]) -> Column:
+    """(N, T + 1) from lists of different lengths, nan where a list has ended."""
+    values = np.full((len(lists), max(map(len, lists))), np.nan)
+    for row, known in zip(values, lists, strict=True):
+        row[: len(known)] = known
+    return values
+
+
+def _gaps(last: dict[str, Any] | None, truth: dict[str, Any] | None) -> dict[str, Any]:
+    """The gaps of the last round: exact where the truth is known, else estimated; None without evidence."""
+    exact = truth["rounds"][-1]["gaps"] if truth and truth["rounds"] else None
+    found = exact or (last["gaps"] if last else {})
+    names = (*GAPS, "choice_and_mediation")
+    gaps = {name: (found.get(name) or {}).get("estimate") for name in names}
+    if gaps["choice"] is not None:  # the sum is for those of whom nothing else is known
+        gaps["choice_and_mediation"] = None
+    known = "exact" if exact else "estimated" if last else None
+    return {f"gap_{name}": value for name, value in gaps.items()} | {"gaps_known": known}
 
 
 def _row(start: dict[str, Any], stop: dict[str, Any], truth: dict[str, Any] | None, run: str) -> dict[str, Any]:
@@ -272,7 +329,8 @@ def only(table: Table, conditions: Sequence[str]) -> Table:
         raise UserError(f"{table.source}: no row is left by --where {' '.join(conditions)}: look at the values")
     rows = np.flatnonzero(kept)
     columns = {name: values[rows] for name, values in table.columns.items()}
-    return replace(table, columns=columns, where=lambda i: table.where(int(rows[i])))
+    per_round = table.per_round and {name: values[rows] for name, values in table.per_round.items()}
+    return replace(table, columns=columns, where=lambda i: table.where(int(rows[i])), per_round=per_round)
 
 
 def as_text(values: Column) -> Column:

@@ -5,6 +5,7 @@ Events come before censorings of the same time. Variances are the delta method o
 hazards, multinomial at each time (Greenwood's formula where there is one cause; Marubini & Valsecchi 1995 for several).
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -116,6 +117,13 @@ def interval(found: Incidence) -> tuple[Floats, Floats]:
         low, high = 1.0 - stays ** np.exp(-width), 1.0 - stays ** np.exp(width)
     known = (found.estimate > 1e-12) & (stays > 1e-12) & (found.se > 0)
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
+
+
+def share_interval(number: int, of: int) -> tuple[float, float]:
+    """95% interval of a share by Wilson's score, which also holds near 0 and 1."""
+    share, z2 = number / of, Z95**2 / of
+    middle, half = share + z2 / 2, Z95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of))
+    return max((middle - half) / (1 + z2), 0.0), min((middle + half) / (1 + z2), 1.0)
 
 
 def _increments(counts: Counts, cause: int) -> tuple[Floats, Floats, Floats, Floats]:
