@@ -1,6 +1,6 @@
 # Everything runs in .venv/, which is made once from the lock and made again when the lock changes.
 .DELETE_ON_ERROR:
-.PHONY: run test bench lint lock clean
+.PHONY: run test dashboard bench lint lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -33,6 +33,10 @@ $(VENV)/.system: | $(VENV)/.installed
 	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	    --no-install-recommends -o DPkg::Lock::Timeout=400 $$missing >/dev/null; }
 	@touch $@
+
+# Prints the address to open, with its token.
+dashboard: $(VENV)/.compiled
+	$(PY) -m dashboard.serve
 
 # Two processes of one thread each; a file's tests stay together, because they share what they set up.
 test: $(VENV)/.compiled $(VENV)/.system lint

@@ -93,7 +93,7 @@ class Runner:
         self._asked_at = self._last_event_at = time.monotonic()
         self._next_try, self._tries = 0.0, 0
         self._lead = _Lead()
-        self._path: list[tuple[float, float]] = []  # of the run under way, by the robot's own estimate
+        self._path: tuple[int, list[tuple[float, float]]] = 0, []  # the how many'th drive, its way by odometry
         self._documents: list[dict[str, Any]] = []  # start and rounds, for a page that joins late
         self._moving = threading.Lock()  # held by whoever changes whether the robot may move
         self._may_move = False
@@ -168,7 +168,8 @@ class Runner:
             first = _whole(request.get("from"))
             return {"ok": True, "documents": self._documents[first : first + _DOCUMENTS_AT_ONCE]}
         if what == "path":
-            return {"ok": True, "points": self._path[_whole(request.get("from")) :]}
+            drive, path = self._path
+            return {"ok": True, "drive": drive, "points": path[_whole(request.get("from")) :]}
         if what == "lead":
             return self._take_lead(request, client)
         if what in ("answer", "ready", "arm", "quit", "changed_mind", "visible"):
@@ -407,7 +408,7 @@ class Runner:
                     return None
                 if self._lead.is_lost:
                     return LeadLost("the leading page has given no sign of life since the question")
-                self._may_move, self._path = True, []
+                self._may_move, self._path = True, (self._path[0] + 1, [])
                 readback = device.start(self.run.setup.settings[effect.setting])
             begun, told = time.monotonic(), -1.0
             while True:
@@ -418,7 +419,7 @@ class Runner:
                         return event
                     self._take_aside(event)
                 progress = self._progress = device.advance()
-                self._path.append((round(progress.pose[0], 3), round(progress.pose[1], 3)))
+                self._path[1].append((round(progress.pose[0], 3), round(progress.pose[1], 3)))
                 if progress.elapsed_s >= told + 1.0 or progress.done:
                     told = progress.elapsed_s
                     self.run.tell("progress", vars(progress))

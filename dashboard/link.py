@@ -1,0 +1,129 @@
+"""A page's line to a runner: it watches or leads, and leading means that its sign of life stays away when it does.
+
+The page's own word, the lease, stands in its address, so that a reload goes on leading. A second tab watches, may stop
+and may take over. Whoever is not heard for HEARTBEAT_S leads nothing: the runner stops the robot.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from calib.control import ControlClient
+from calib.errors import UserError
+from calib.registry import RunnerEntry, runners
+from calib.stopping import stop_runner
+
+HEARTBEAT_S = 3.0
+REFRESH_S = 0.5  # how often a page asks, and so says that it is there
+_LATE_S = 2.0  # a runner on this machine answers in milliseconds
+
+
+def entry_of(run: str) -> RunnerEntry | None:
+    """The runner of exactly this run, None where none lives."""
+    return next((e for e in runners() if e.run == run), None)
+
+
+def stop(run: str) -> str:
+    """Stop the robot of a run now, by a connection of its own: robot first, whoever leads. Says how it went."""
+    entry = entry_of(run)
+    return "its runner has ended" if entry is None else stop_runner(entry)
+
+
+@dataclass
+class Link:
+    """One page's connection; `status` is the last that came, `documents` and `path` what has been fetched so far."""
+
+    entry: RunnerEntry
+    lease: str
+    leads: bool = False
+    status: dict[str, Any] = field(default_factory=dict)
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    path: list[tuple[float, float]] = field(default_factory=list)
+    ended: bool = False
+    _client: ControlClient | None = None
+    _id: str = ""
+    _drive: int = 0
+
+    def beat(self) -> None:
+        """Ask for the status, which is also the leader's sign of life; take the lead where nobody has it."""
+        answer = self._say({"do": "beat"})
+        if answer is None:
+            return
+        self.status = answer["status"]
+        lead = self.status.get("lead")
+        self.leads = bool(self._id) and lead == self._id
+        if not self.leads and self.status.get("phase") != "finished":
+            self._ask_for_lead(renew=lead is not None)
+        self._fetch()
+
+    def take_over(self) -> None:
+        """Lead from now on, whoever did."""
+        self._ask_for_lead(renew=False)
+
+    def reply(self, question: str, number: int, value: int = 0) -> str:
+        """Answer the question of this name and number; what went wrong, or nothing."""
+        request = {"do": question} if question in ("ready", "arm") else {"do": "answer", "question": question}
+        return self._try({**request, "number": number, "value": value})
+
+    def note_visible(self, visible: bool) -> None:
+        """Time away from the page is no attention to the question on it."""
+        if self.leads:
+            self._try({"do": "visible", "visible": visible})
+
+    def give_up(self) -> str:
+        """The person gives up; what went wrong, or nothing."""
+        return self._try({"do": "quit"})
+
+    def changed_mind(self, note: str) -> str:
+        """The person says that they want something else now; what went wrong, or nothing."""
+        return self._try({"do": "changed_mind", "note": note})
+
+    def close(self) -> None:
+        """Hang up. A leader that hangs up is silent from here on."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _ask_for_lead(self, renew: bool) -> None:
+        if self.lease:
+            try:
+                answer = self._connection().request(
+                    {"do": "lead", "lease": self.lease, "heartbeat_s": HEARTBEAT_S, "renew": renew}
+                )
+            except UserError:
+                return  # somebody else leads
+            self._id, self.leads = answer["client"], True
+
+    def _fetch(self) -> None:
+        while len(self.documents) < self.status.get("documents", 0):
+            answer = self._say({"do": "documents", "from": len(self.documents)})
+            if not answer or not answer["documents"]:
+                return
+            self.documents += answer["documents"]
+        answer = self._say({"do": "path", "from": len(self.path)})
+        if answer and answer["drive"] != self._drive:
+            self._drive, self.path = answer["drive"], []
+            answer = self._say({"do": "path", "from": 0})
+        if answer:
+            self.path += [(x, y) for x, y in answer["points"]]
+
+    def _try(self, request: dict[str, Any]) -> str:
+        try:
+            self._connection().request(request)
+        except UserError as error:
+            return str(error).removeprefix("the runner refused: ")
+        return ""
+
+    def _say(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """An answer; None where the runner has gone or does not answer, and then the next call connects anew."""
+        try:
+            return self._connection().request(request)
+        except UserError:
+            self.close()
+            self._id, self.leads = "", False
+            self.ended = entry_of(self.entry.run) is None
+            return None
+
+    def _connection(self) -> ControlClient:
+        if self._client is None:
+            self._client = ControlClient(self.entry, timeout_s=_LATE_S)
+        return self._client

@@ -1,0 +1,313 @@
+"""The parts of the Live page, each drawn by one function from a link or from documents."""
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import streamlit as st
+
+from calib.errors import JournalError, UserError
+from calib.journal import Entry, open_journal
+from calib.scenario import Scenario, load_scenario_text
+from calib.summary import summarise
+from dashboard import cards, live_figures
+from dashboard.floor import picture
+from dashboard.link import HEARTBEAT_S, Link
+from devices.home.types import FloorPlan
+
+# Streamlit's own sign of a running script has a button "Stop" that stops no robot: it must not stand beside ours.
+STYLE = """<style>
+[data-testid="stStatusWidget"], [data-testid="stAppDeployButton"] { display: none; }
+[data-testid="stMainBlockContainer"] { padding-top: 4rem; }
+.st-key-stop_bar { position: sticky; top: 3.2rem; z-index: 50; background: var(--background-color, inherit); }
+.st-key-stop button { background: #b3261e; border-color: #b3261e; color: #fff; min-height: 3.2rem; }
+.st-key-stop button p { font-size: 1.25rem; font-weight: 700; letter-spacing: 0.05em; }
+.st-key-stop button:hover, .st-key-stop button:focus { background: #8c1d18; color: #fff; }
+table.card, table.figures { border-collapse: collapse; width: 100%; font-size: 0.95rem; }
+table.card td, table.figures td, table.figures th { padding: 0.2rem 0.5rem 0.2rem 0; border: none; text-align: left; }
+table.card td.figure { text-align: right; font-variant-numeric: tabular-nums; }
+table.figures td { font-variant-numeric: tabular-nums; border-top: 1px solid rgba(128,128,128,0.25); }
+</style>"""
+
+_LINK = {
+    "ready": "link ready",
+    "lost": "LINK LOST: the runner is looking for the robot",
+    "not armed": "robot not armed",
+}
+_GAPS = ("capability", "menu", "mental_model", "choice", "mediation", "execution")
+
+
+def journal_url() -> str:
+    """The journal that the pages read where a run does not name its own."""
+    return os.environ.get("CALIB_JOURNAL", "sqlite:///./calib.db")
+
+
+@lru_cache(maxsize=8)
+def _scenario(text: str, file: str) -> Scenario:
+    return load_scenario_text(text, file)
+
+
+def scenario_of(link: Link) -> Scenario:
+    """The scenario of a run, from its start document."""
+    start = link.documents[0]
+    return _scenario(start["scenario_text"], start["scenario"])
+
+
+def drawn(link: Link) -> tuple[object, ...]:
+    """What the slow part of the page shows; where it has changed, the whole page is drawn anew."""
+    pending = link.status.get("pending") or {}
+    phase = link.status.get("phase")
+    return pending.get("number"), phase in ("running", "finished") and phase, len(link.documents), link.leads
+
+
+def past(attach: Callable[[str], None]) -> None:
+    """The last runs of the journal, each to be looked at."""
+    try:
+        with open_journal(journal_url(), create=False) as journal:
+            rows = journal.runs()[-8:][::-1]
+    except (JournalError, UserError):
+        return  # there is no journal yet
+    if rows:
+        st.subheader("Recorded", anchor=False)
+    for row in rows:
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.text(f"{row.run}: {row.kind}, {row.scenario}, {row.device}, {row.rounds} rounds, {row.state}")
+        right.button("Look", key=f"look-{row.run}", on_click=attach, args=(row.run,), width="stretch")
+
+
+def controls(link: Link) -> None:
+    """Taking the lead, giving up, saying that one has changed one's mind."""
+    if not link.leads and link.status.get("lead"):
+        st.button(
+            "Take over: answer from this page", key="take-over", on_click=_take_over, args=(link,), width="stretch"
+        )
+    if link.leads:
+        with st.popover("Something else", width="stretch"):
+            note = st.text_input("I want something else now: what has changed?", key="changed-note", max_chars=500)
+            st.button("Record that I changed my mind", key="changed", on_click=_changed, args=(link, note))
+            st.button("I give up", key="give-up", on_click=_give_up, args=(link,))
+
+
+def _take_over(link: Link) -> None:
+    link.take_over()
+    link.beat()
+
+
+def _changed(link: Link, note: str) -> None:
+    st.session_state["note"] = link.changed_mind(note) or "Recorded."
+
+
+def _give_up(link: Link) -> None:
+    st.session_state["note"] = link.give_up()
+
+
+def state_line(link: Link) -> str:
+    """Where the run stands, in one line."""
+    status = link.status
+    phase = {"choosing": "waits for a choice", "operator": "waits for the operator", "running": "the robot cleans",
+             "comparing": "waits for a comparison", "satisfied": "waits for a yes or no", "paused": "paused",
+             "unarmed": "waits to be armed", "finished": "over", "opening": "opens the robot"}  # fmt: skip
+    who = "this page leads" if link.leads else "this page watches" if status.get("lead") else "nobody leads"
+    if status.get("lead_silent") and not link.leads:
+        who += "; the leading page is silent"
+    where = f"round {status['round']}, {status['context']}: " if status.get("round") else ""
+    return f"{where}{phase.get(status.get('phase', ''), 'no answer')} · {_LINK.get(status.get('link', ''), '')} · {who}"
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things in words."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def late_words(link: Link) -> str:
+    """What the page says when it has lost its contact."""
+    if link.leads:
+        return f"The runner stops the robot after {HEARTBEAT_S:g} s without this page."
+    return "The robot is in the hands of whoever leads; `calib stop` stops it."
+
+
+def plan_picture(plan: FloorPlan, link: Link) -> None:
+    """The floor plan with what has been swept, and how far the run is."""
+    progress = link.status.get("progress")
+    running = link.status.get("phase") == "running"
+    st.image(picture(plan, link.path, progress["pose"] if progress else None), width="stretch")
+    if progress:
+        minutes, percent = progress["elapsed_s"] / 60, progress["fraction"]
+        text = f"{minutes:.1f} min, {percent:.0%} of the planned run, {progress['bumps']} bumps"
+        st.progress(min(max(percent, 0.0), 1.0), text=text if running else f"last run: {text}")
+    st.caption(
+        "Blue: swept, by the robot's own estimate of its way. Beige: not swept; darker: carpet. Brown: furniture. "
+        "Red: stairs."
+    )
+
+
+def question(link: Link) -> None:
+    """The open question with its buttons; an answer carries the question's number, so a late one answers nothing."""
+    pending = link.status.get("pending")
+    if not pending:
+        phase = link.status.get("phase")
+        st.info("The robot cleans. The next question comes after the run." if phase == "running" else "One moment.")
+        return
+    if not link.leads:
+        st.info("Another page or terminal leads this run and answers its questions.")
+    {"choice": _choice, "comparison": _comparison, "good_enough": _good_enough, "ready": _ready, "arm": _arm}[
+        pending["question"]
+    ](link, pending)
+
+
+def _button(link: Link, pending: dict[str, Any], label: str, value: int = 0, primary: bool = False) -> None:
+    name, number = pending["question"], pending["number"]
+    st.button(
+        label,
+        key=f"{name}-{number}-{value}",
+        type="primary" if primary else "secondary",
+        disabled=not link.leads,
+        width="stretch",
+        on_click=_reply,
+        args=(link, name, number, value),
+    )
+
+
+def _reply(link: Link, name: str, number: int, value: int) -> None:
+    if error := link.reply(name, number, value):
+        st.session_state["note"] = error
+    link.beat()
+
+
+def _choice(link: Link, pending: dict[str, Any]) -> None:
+    st.subheader("How shall the robot clean?", anchor=False)
+    st.caption(f"Round {pending['round']}. The circumstances: {pending['context']}".replace("_", " "))
+    proposal = pending["proposal"]
+    if proposal:
+        with st.container(border=True, key="proposal"):
+            st.html(
+                f"<b>The machine proposes</b>: {cards.settings(proposal['settings'])}<br>It expects:"
+                + cards.outcome(proposal["card"])
+            )
+            _button(link, pending, "Accept the proposal", len(pending["modes"]), primary=True)
+    columns = st.columns(3)
+    for i, mode in enumerate(pending["modes"]):
+        with columns[i % 3], st.container(border=True, key=f"mode-{i}"):
+            st.html(f"<b>{cards.words(mode['label'])}</b><br>{cards.words(mode['description'])}")
+            _button(link, pending, f"Take {mode['label']}".replace("[", "(").replace("]", ")"), i)
+
+
+def _comparison(link: Link, pending: dict[str, Any]) -> None:
+    st.subheader("Which outcome would you rather have?", anchor=False)
+    for column, side, value in zip(st.columns(2), ("a", "b"), (0, 1), strict=True):
+        with column, st.container(border=True, key=f"outcome-{side}"):
+            st.html(cards.outcome(pending[side]))
+            _button(link, pending, "Rather this", value)
+    _button(link, pending, "About equal", 2)
+
+
+def _good_enough(link: Link, pending: dict[str, Any]) -> None:
+    st.subheader("If nobody said anything more, the robot would clean like this. Good enough?", anchor=False)
+    for column, standing in zip(st.columns(len(pending["standing"])), pending["standing"], strict=True):
+        with column, st.container(border=True):
+            st.html(
+                f"<b>{cards.words(standing['context'])}</b><br>{cards.settings(standing['settings'])}"
+                + cards.outcome(standing["card"])
+            )
+    yes, no = st.columns(2)
+    with yes:
+        _button(link, pending, "Yes, good enough", 1, primary=True)
+    with no:
+        _button(link, pending, "Not yet", 0)
+
+
+def _ready(link: Link, pending: dict[str, Any]) -> None:
+    st.subheader("Put the robot at its start and clear the floor.", anchor=False)
+    _button(link, pending, "It is ready: start", primary=True)
+
+
+def _arm(link: Link, pending: dict[str, Any]) -> None:
+    within = "" if pending["within_s"] is None else f" Within {pending['within_s']:g} s, else the run ends."
+    st.warning(
+        f"The robot was stopped: {pending['reason']}. Nothing moves until you allow it.{within}".replace("$", "")
+    )
+    _button(link, pending, "It may move again: arm", primary=True)
+
+
+def charts(documents: list[dict[str, Any]], attributes: list[str]) -> None:
+    """Degree over rounds and what is believed about the person."""
+    if not documents:
+        return
+    st.markdown("**Degree of alignment, as the machine estimates it**")
+    st.altair_chart(live_figures.degree(documents), width="stretch")
+    st.caption("Band: 90% interval. It shows what the machine believes, not what you mean: only you know that.")
+    if len(documents) > 1:
+        st.markdown("**What it believes about what counts for you**")
+        st.altair_chart(live_figures.belief(documents[-1], attributes), width="stretch")
+        st.caption("Mean and one standard deviation. Mode choices alone would not show this; your comparisons do.")
+
+
+def read_run(run: str, url: str) -> list[Entry]:
+    """The journal's entries of a run. JournalError and UserError in one line."""
+    with open_journal(url, create=False) as journal:
+        return journal.entries(run)
+
+
+def summary(entries: list[Entry], url: str) -> None:
+    """The end of a session: why it ended, the degree, the times, the gaps."""
+    s = summarise(entries, url)
+    degree = s["degree"]
+    st.subheader(f"The session is over: {cards.words(s['stop_reason'])}, {count(s['rounds'], 'round')}", anchor=False)
+    first, second, third = st.columns(3)
+    first.metric("degree of alignment", f"{degree['mean']:.2f}", help="posterior mean; 90% interval below", border=True)
+    first.caption(f"90% interval {degree['low']:.2f} to {degree['high']:.2f}")
+    second.metric("P(aligned)", f"{degree['p_aligned']:.2f}", border=True)
+    prior = s["prior_only"]
+    second.caption(f"before any answer the degree was {prior['mean']:.2f} [{prior['low']:.2f}, {prior['high']:.2f}]")
+    if s["true_degree"] is None:
+        third.metric("true degree", "not known", help="of a real person nobody knows it", border=True)
+    else:
+        third.metric("true degree", f"{s['true_degree']:.3f}", help="known in simulation only", border=True)
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Time to alignment**")
+        st.html(cards.table(("version", "event", "rounds", "attention", "robot", "effort"), _times(s["time"])))
+    with right:
+        st.markdown(f"**Gaps of the last round** ({s['gaps_known'] or 'no round'})")
+        st.html(cards.table(("gap", "utility"), [(name.replace("_", " "), _gap(s["gaps"][name])) for name in _GAPS]))
+        if s.get("choice_and_mediation"):
+            st.caption(f"choice and mediation together: {_gap(s['choice_and_mediation'])}; apart only with a mute arm")
+    if s["audit"]:
+        verdict = "trustworthy" if s["audit"]["trustworthy"] else "NOT trustworthy: read its diagnostics"
+        st.caption(f"Audit by {s['audit']['engine']}: {verdict}; degree by PyMC {s['audit']['degree']['mean']:.3f}.")
+    bodies = [{"type": e.type, **e.body} for e in entries if e.body is not None]
+    start, stop = bodies[0], next(b for b in bodies if b["type"] == "stop")
+    for mark in stop["marks"]:
+        if "reason" in mark:
+            st.caption(f"Round {mark['round']}: {mark['reason']}".replace("$", ""))
+    charts(
+        [b for b in bodies if b["type"] in ("start", "round")],
+        [a.name for a in _scenario(start["scenario_text"], start["scenario"]).attributes],
+    )
+    st.code(f"calib replay {s['run']}" + ("" if url == "sqlite:///./calib.db" else " --journal JOURNAL"), language=None)
+    st.caption(
+        f"{s['kind']}, on a {s['rung']} ({s['device']}), role {s['role']}, policy {s['policy']}, seed {s['seed']}. "
+        "Not shown: whether the setting would still please next week."
+    )
+
+
+def _times(times: dict[str, Any]) -> list[tuple[object, ...]]:
+    events = {0: "not by the end", 1: "aligned", 2: "gave up", 3: "device failure"}
+    rows: list[tuple[object, ...]] = []
+    for name in ("true", "declared", "accepted", "verified"):
+        t = times[name]
+        if t is None:
+            rows.append((name, "not measured", None, None, None, None))
+        else:
+            clocks = f"{t['attention_s']:.0f} s", f"{t['robot_s'] / 60:.0f} min", f"{t['effort']:.0f}"
+            rows.append((name, events[t["event"]], t["rounds"], *clocks))
+    return rows
+
+
+def _gap(gap: dict[str, float] | None) -> str:
+    if gap is None:
+        return "no evidence"
+    if gap["low"] == gap["high"]:
+        return f"{gap['estimate']:+.3f}"
+    return f"{gap['estimate']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"

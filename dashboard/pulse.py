@@ -1,0 +1,38 @@
+"""A small sign in the browser: how old the page's data are, also while its connection is cut; whether it is seen."""
+
+import streamlit as st
+
+# The age is counted by the browser: when the connection is cut, nothing else on the page can say so.
+_JS = """
+export default function({ data, parentElement, setStateValue }) {
+  const box = parentElement.querySelector("[data-age]");
+  box.at = performance.now();
+  box.late = data.late;
+  box.seen = () => setStateValue("visible", !document.hidden);
+  if (box.timer) return;  // called again with newer data: one clock goes on
+  const show = () => {
+    const age = (performance.now() - box.at) / 1000;
+    const late = age > 2;
+    box.textContent = late
+      ? `no contact for ${age.toFixed(0)} s: what you see is old. ${box.late}`
+      : `data ${age.toFixed(1)} s old`;
+    box.className = late ? "late" : "";
+  };
+  box.timer = setInterval(show, 200);
+  const seen = () => box.seen();
+  document.addEventListener("visibilitychange", seen);
+  return () => {
+    clearInterval(box.timer);
+    box.timer = null;
+    document.removeEventListener("visibilitychange", seen);
+  };
+}
+"""
+_CSS = """
+[data-age] { font: 0.85rem sans-serif; opacity: 0.75; }
+[data-age].late { color: #fff; background: #b3261e; padding: 0.4rem 0.6rem; border-radius: 0.3rem; opacity: 1; }
+"""
+
+pulse = st.components.v2.component(
+    "calib_pulse", html='<div data-age role="status" aria-live="polite"></div>', css=_CSS, js=_JS
+)

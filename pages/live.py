@@ -1,0 +1,157 @@
+"""Live: begin a session or attach to one, answer its questions, see the robot, and stop it."""
+
+import os
+import secrets
+
+import streamlit as st
+
+from calib.errors import JournalError, UserError
+from calib.registry import is_alive, runners
+from dashboard import live_panels as panels
+from dashboard.link import REFRESH_S, Link, entry_of, stop
+from dashboard.new_session import form
+from dashboard.pulse import pulse
+from dashboard.start import start
+
+state, query = st.session_state, st.query_params
+
+
+def stop_now(run: str) -> None:
+    """The STOP button: by a connection of its own, whatever else the page does."""
+    state["note"] = f"STOP: {stop(run)}"
+    if "link" in state:
+        state["link"].beat()
+
+
+def watch_visible() -> None:
+    """The browser says whether this page is seen."""
+    state["link"].note_visible(bool(state["pulse"].visible))
+
+
+def attach(run: str) -> None:
+    """Open a run on this page, with a lease of its own."""
+    query["run"], query["lease"] = run, secrets.token_urlsafe(9)
+
+
+def leave() -> None:
+    """Back to the choice of a session; the run itself goes on."""
+    if "link" in state:
+        state.pop("link").close()
+    query.clear()
+
+
+def choose() -> None:
+    """No run is open: begin one, or take one that is there."""
+    st.title("Live session", anchor=False)
+    if words := form():
+        try:
+            state["started"] = start(words)
+        except OSError as error:
+            st.error(f"the session could not be started: {error}")
+    if "started" in state:
+        opening()
+    living = runners()
+    if living:
+        st.subheader("Going on now", anchor=False)
+    for entry in living:
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.text(f"{entry.run} on {entry.device}")
+        right.button("Open", key=f"open-{entry.run}", on_click=attach, args=(entry.run,), width="stretch")
+    panels.past(attach)
+
+
+@st.fragment(run_every=REFRESH_S)
+def opening() -> None:
+    """Wait for the run of a session that was just started."""
+    started = state["started"]
+    if run := started.run():
+        del state["started"]
+        attach(run)
+        st.rerun()
+    if started.has_ended():
+        st.error(f"the session did not begin: {started.last_line()}".replace("$", ""))
+        return
+    st.info("The session begins. The first one of a scenario lays out its outcome map: half a minute.")
+
+
+@st.fragment(run_every=REFRESH_S)
+def beat(link: Link) -> None:
+    """What changes all the time. Where more has changed, the whole page is drawn anew."""
+    link.beat()
+    if link.ended or panels.drawn(link) != state.get("drawn"):
+        st.rerun()
+    st.text(panels.state_line(link))
+    state["beats"] = state.get("beats", 0) + 1
+    pulse(
+        key="pulse",
+        data={"beat": state["beats"], "late": panels.late_words(link)},
+        default={"visible": True},
+        on_visible_change=watch_visible,
+    )
+    if link.documents:
+        context = next(c for c in panels.scenario_of(link).contexts if c.name == link.status["context"])
+        panels.plan_picture(context.plan, link)
+
+
+def session(run: str) -> None:
+    """The page of a run that goes on."""
+    link: Link = state["link"]
+    with st.container(key="stop_bar"):
+        st.button(
+            "STOP", key="stop", type="primary", width="stretch", shortcut="Escape", on_click=stop_now, args=(run,)
+        )
+    link.beat()
+    state["drawn"] = panels.drawn(link)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        panels.question(link)
+        if link.documents:
+            panels.charts(link.documents, [a.name for a in panels.scenario_of(link).attributes])
+    with right:
+        beat(link)
+        panels.controls(link)
+
+
+@st.fragment(run_every=2 * REFRESH_S)
+def auditing(link: Link) -> None:
+    """The runner is still there after its session: it audits."""
+    if is_alive(link.entry):
+        st.info("The audit with PyMC is under way, up to a minute. The session itself is complete.")
+    else:
+        st.rerun()
+
+
+def finished(run: str, url: str) -> None:
+    """The page of a run that is over, or of no run at all."""
+    try:
+        entries = panels.read_run(run, url)
+    except (UserError, JournalError) as error:
+        st.error(f"run {run}: {error}".replace("$", ""))
+        return
+    if any(e.type == "stop" for e in entries):
+        if "link" in state and is_alive(state["link"].entry):
+            auditing(state["link"])
+        panels.summary(entries, url)
+    elif entries:
+        st.warning(f"This run has no end yet and nobody runs it: `calib resume {entries[0].run}` goes on.")
+    else:
+        st.error("There is no run of this name.")
+
+
+st.html(panels.STYLE)
+if note := state.pop("note", ""):
+    st.warning(note.replace("$", ""))
+if os.environ.get("CALIB_GUARDED") != "1":
+    st.caption("Served without a token: anybody on this machine can lead. `make dashboard` asks for one.")
+if "run" not in query:
+    choose()
+else:
+    run = query["run"]
+    entry = entry_of(run)
+    if entry is not None and ("link" not in state or state["link"].entry.run != run):
+        state["link"] = Link(entry, query.get("lease", ""))
+    if entry is not None and state["link"].status.get("phase") != "finished":
+        session(run)
+    else:
+        finished(run, state["link"].entry.journal if "link" in state else panels.journal_url())
+    st.button("Other sessions", key="leave", on_click=leave, type="tertiary")
