@@ -11,6 +11,8 @@ _USES = {
     "arviz": "diagnostics and netCDF files of a posterior",
     "pyserial": "robots on a serial port",
     "sqlalchemy": "the journal of sessions",
+    "distributed": "simulations on a cluster, `calib simulate --scheduler ADDRESS`",
+    "pg8000": "a journal on PostgreSQL",
     "rich": "tables and progress bars in the terminal",
 }
 # Name, programs that will do, what it gives, how to get it.
@@ -83,14 +85,18 @@ def _libraries() -> list[Check]:
     checks = []
     for requirement in requires(DISTRIBUTION) or []:
         match = re.match(r"[\w.-]+", requirement)
-        if match is None or "extra ==" in requirement:
+        extra = re.search(r"extra == .(\w+)", requirement)
+        if match is None or (extra and extra.group(1) not in ("cluster", "postgresql")):
             continue
         name = match.group()
+        remedy = "run `make run`, which installs the lock"
+        if extra:
+            remedy = f"python -m pip install '{DISTRIBUTION}[{extra.group(1)}]'"
         gives = _USES.get(name.lower(), "part of the lab")
         try:
             checks.append(Check(name, True, version(name), gives, ""))
         except PackageNotFoundError:
-            checks.append(Check(name, False, "not installed", gives, "run `make run`, which installs the lock"))
+            checks.append(Check(name, False, "not installed", gives, remedy))
     return checks
 
 

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--particles", type=int, default=None, metavar="N", help="of each belief (the scenario's)")
     add("--seed", type=int, default=0, metavar="N", help="root of every random stream (0)")
     add("--jobs", type=int, default=0, metavar="J", help="processes (one a core)")
+    add("--scheduler", default=None, metavar="ADDRESS", help="of a Dask cluster, instead of processes here")
     add("--chunk", type=int, default=256, metavar="N", help="people in a part; changes no number (256)")
     add(
         "--out",
@@ -39,8 +40,10 @@ def main(args: argparse.Namespace) -> int:
     from calib.scenario import load_scenario
     from experiments.population import make_plan, simulate_population
 
-    if args.chunk < 1 or args.jobs < 0 or (args.particles is not None and args.particles < 16):
-        raise UserError("--chunk needs 1 or more, --jobs 0 or more, --particles 16 or more")
+    if args.jobs < 0:
+        raise UserError(f"--jobs: {args.jobs} is no number of processes; give 1 or more, or 0 for one a core")
+    if args.jobs and args.scheduler is not None:
+        raise UserError("--jobs counts processes here and --scheduler names a cluster: give one of them")
     scenario = load_scenario(args.scenario)
     plan = make_plan(
         scenario.file,
@@ -65,7 +68,9 @@ def main(args: argparse.Namespace) -> int:
     with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("people", total=total)
         jobs = args.jobs or os.cpu_count() or 1
-        manifest = simulate_population(plan, out, jobs, lambda people: bar.advance(task, people))
+        manifest = simulate_population(
+            plan, out, jobs, lambda people: bar.advance(task, people), scheduler=args.scheduler
+        )
     seconds = time.perf_counter() - begun
     rounds = args.rounds or scenario.protocol.max_rounds
     found = {

@@ -4,15 +4,19 @@ A part is a function of the plan alone: whoever computes it, in whatever order a
 written to a name of its own and renamed: a part is there whole or not at all, and what is there is not computed again.
 """
 
+import fcntl
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +58,12 @@ DETAILS: tuple[tuple[str, pa.DataType], ...] = (
     *((f"gap_{name}", pa.float64()) for name in GAPS),  # of the last completed round; null without one
 )
 PRIMARY = "true"  # the version of time that `event` and `rounds` repeat
+_LABEL = b"calib.part"  # where a Parquet file says what it is
 _RESTARTS = 3  # of a pool whose worker was killed
+# A part is computed in memory as a whole; every part is a file.
+MAX_CHUNK, MAX_PARTS, MAX_ROUNDS, MAX_PARTICLES = 16_384, 1_000_000, 10_000, 1_000_000
+
+Part = tuple[int, int, int]  # condition, first person, last person + 1
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,8 @@ class Plan:
     chunk: int
 
     @property
-    def parts(self) -> list[tuple[int, int, int]]:
-        """(condition, first person, last person + 1) of every part, in the order of the rows."""
+    def parts(self) -> list[Part]:
+        """Every part, in the order of the rows."""
         edges = [(a, min(a + self.chunk, self.people)) for a in range(0, self.people, self.chunk)]
         return [(c, a, b) for c in range(len(self.conditions)) for a, b in edges]
 
@@ -100,7 +109,18 @@ def make_plan(
     """A plan over the crossed conditions; UserError for anything that is none."""
     if people < 1:
         raise UserError(f"--people: {people} is too few; give 1 or more")
+    if not 1 <= chunk <= MAX_CHUNK:
+        raise UserError(f"--chunk: {chunk} is no number of people for a part; give 1 to {MAX_CHUNK}")
+    if max_rounds is not None and max_rounds > MAX_ROUNDS:
+        raise UserError(f"--rounds: {max_rounds} is too many; give {MAX_ROUNDS} at most")
+    if particles is not None and not 16 <= particles <= MAX_PARTICLES:
+        raise UserError(f"--particles: {particles} is no number of particles; give 16 to {MAX_PARTICLES}")
     conditions = tuple(itertools.product(roles, policies, people_specs))
+    num_parts = -(-people // chunk) * len(conditions)
+    if num_parts > MAX_PARTS:
+        raise UserError(
+            f"--people: {num_parts} parts; give fewer people or a larger --chunk: {MAX_PARTS} parts at most"
+        )
     if len(set(conditions)) < len(conditions):
         raise UserError("--role, --policy or --person names something twice; name each once")
     plan = Plan(scenario_file, scenario_text, conditions, people, seed, max_rounds, stop_rule, particles, chunk)
@@ -124,7 +144,7 @@ def setup_of_condition(plan: Plan, condition: int) -> Setup:
     )
 
 
-def simulate_part(plan: Plan, part: tuple[int, int, int]) -> pa.Table:
+def simulate_part(plan: Plan, part: Part) -> pa.Table:
     """The rows of one part."""
     condition, first, end = part
     setup = setup_of_condition(plan, condition)
@@ -168,38 +188,73 @@ def _lists(values: np.ndarray, last_round: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, values[within].astype(np.float32))
 
 
-def part_path(folder: Path, part: tuple[int, int, int]) -> Path:
+def part_path(folder: Path, part: Part) -> Path:
     """The file of a part."""
     condition, first, end = part
     return folder / "parts" / f"c{condition:03d}-{first:08d}-{end:08d}.parquet"
 
 
-def write_part(plan: Plan, folder: Path, part: tuple[int, int, int]) -> None:
-    """Compute a part unless it is there, whole."""
+def part_bytes(plan: Plan, part: Part) -> bytes:
+    """A part as a Parquet file with a checksum for every page, which says of what plan and people it is."""
+    sink = pa.BufferOutputStream()
+    table = simulate_part(plan, part).replace_schema_metadata({_LABEL: _label(plan, part)})
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def is_there(plan: Plan, folder: Path, part: Part) -> bool:
+    """Whether the file of a part is there and whole. UserError where it is another part than its name says."""
     path = part_path(folder, part)
     if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            pq.write_table(simulate_part(plan, part), file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        return False
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): look at its permissions") from None
+    try:
+        table = _decoded(content)
+    except (OSError, pa.ArrowException):
+        return False
+    if (table.schema.metadata or {}).get(_LABEL) != _label(plan, part):
+        raise UserError(f"{path}: is a part of another simulation: move it away and run again")
+    return bool(table.num_rows == part[2] - part[1])
 
 
-def simulate_population(plan: Plan, folder: Path, jobs: int, done: Callable[[int], None]) -> dict[str, Any]:
-    """All parts of a plan, resuming what is there, then the manifest; `done(people)` after each part. The manifest."""
-    (folder / "parts").mkdir(parents=True, exist_ok=True)
-    _claim(plan, folder)
-    missing = []
-    for part in plan.parts:
-        if part_path(folder, part).exists():
-            done(part[2] - part[1])
-        else:
-            missing.append(part)
-    for part in _each(plan, folder, missing, jobs):
-        done(part[2] - part[1])
+def _label(plan: Plan, part: Part) -> bytes:
+    return json.dumps([plan.sha256(), *part]).encode()
+
+
+def simulate_population(
+    plan: Plan, folder: Path, jobs: int, done: Callable[[int], None], *, scheduler: str | None = None
+) -> dict[str, Any]:
+    """All parts of a plan, resuming what is there, then the manifest; `done(people)` after each part. The manifest.
+
+    The parts are computed in `jobs` processes, or by the workers of the Dask scheduler at an address, and written here.
+    UserError for a folder that holds something else, is in use or cannot be written, and for lost workers; what is
+    written by then is kept.
+    """
+    with _alone(folder):
+        _claim(plan, folder)
+        for left_over in (folder / "parts").glob("c[0-9]*.tmp"):  # of a process that was killed while it wrote
+            left_over.unlink(missing_ok=True)
+        missing = []
+        for part in plan.parts:
+            if is_there(plan, folder, part):
+                done(part[2] - part[1])
+            else:
+                missing.append(part)
+        with closing(_computed(plan, missing, jobs, scheduler)) as computed:
+            for part, content in computed:
+                _write(part_path(folder, part), content)
+                done(part[2] - part[1])
+        manifest = _manifest(plan, folder)
+        _write(folder / "manifest.json", _json(manifest))
+    return manifest
+
+
+def _manifest(plan: Plan, folder: Path) -> dict[str, Any]:
     paths = [part_path(folder, part) for part in plan.parts]
-    manifest = {
+    return {
         "schema": SCHEMA,
         "plan": {k: v for k, v in asdict(plan).items() if k != "scenario_text"},
         "plan_sha256": plan.sha256(),
@@ -219,8 +274,56 @@ def simulate_population(plan: Plan, folder: Path, jobs: int, done: Callable[[int
         "rows": plan.people * len(plan.conditions),
         "data_sha256": data_sha256(paths),
     }
-    _write_json(folder / "manifest.json", manifest)
-    return manifest
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep every other simulation out of it."""
+    with _writing(folder):
+        (folder / "parts").mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{folder}: another process simulates into this folder: let it finish") from None
+        except BaseException:
+            os.close(handle)
+            raise
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}): mend it and run again to go on, or choose another --out"
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with _writing(path.parent):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    return (json.dumps(body, indent=1) + "\n").encode()
 
 
 def _claim(plan: Plan, folder: Path) -> None:
@@ -230,6 +333,8 @@ def _claim(plan: Plan, folder: Path) -> None:
     if path.exists():
         try:
             held = json.loads(path.read_text())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}): look at its permissions") from None
         except ValueError:
             raise UserError(f"{path}: is damaged; choose another --out folder") from None
         if held != own:
@@ -239,41 +344,84 @@ def _claim(plan: Plan, folder: Path) -> None:
     elif any((folder / "parts").glob("*.parquet")):
         raise UserError(f"{folder}: holds Parquet files but no plan.json; choose another --out folder")
     else:
-        _write_json(path, own)
+        _write(path, _json(own))
 
 
-def _each(plan: Plan, folder: Path, parts: list[tuple[int, int, int]], jobs: int) -> Iterator[tuple[int, int, int]]:
-    """Parts as they get done. A killed worker breaks its pool; the parts that are missing then go to a new one."""
-    if jobs == 1:
-        for part in parts:
-            write_part(plan, folder, part)
-            yield part
+def _computed(
+    plan: Plan, parts: list[Part], jobs: int, scheduler: str | None
+) -> Generator[tuple[Part, bytes], None, None]:
+    """Parts as they get done."""
+    if not parts:
         return
+    if scheduler is not None:
+        try:
+            from experiments.cluster import on_cluster
+        except ModuleNotFoundError:
+            raise UserError(
+                "--scheduler: needs the extra `cluster`: python -m pip install 'interaction-calibration-lab[cluster]'"
+            ) from None
+        yield from on_cluster(plan, parts, scheduler)
+    elif jobs == 1 or len(parts) == 1:
+        for part in parts:
+            yield part, part_bytes(plan, part)
+    else:
+        yield from _in_processes(plan, parts, jobs)
+
+
+def _in_processes(plan: Plan, parts: list[Part], jobs: int) -> Iterator[tuple[Part, bytes]]:
+    """A killed worker breaks its pool; the parts that are missing then go to a new one."""
     left = list(parts)
     for attempt in range(_RESTARTS + 1):
-        environment = os.environ.get("NUMBA_NUM_THREADS")
-        os.environ["NUMBA_NUM_THREADS"] = "1"  # a worker is one thread
+        others = set(active_children())
+        with _one_thread():
+            pool = ProcessPoolExecutor(min(jobs, len(left)), mp_context=get_context("spawn"), initializer=_serve)
+            open_parts = {pool.submit(part_bytes, plan, part): part for part in left}
         try:
-            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-                open_parts: dict[Future[None], tuple[int, int, int]] = {
-                    pool.submit(write_part, plan, folder, part): part for part in left
-                }
-                while open_parts:
-                    ready, _ = wait(open_parts, return_when=FIRST_COMPLETED)
-                    for future in ready:
-                        future.result()
-                        part = open_parts.pop(future)
-                        left.remove(part)
-                        yield part
+            while open_parts:
+                ready, _ = wait(open_parts, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    content = future.result()
+                    part = open_parts.pop(future)
+                    left.remove(part)
+                    yield part, content
             return
         except BrokenProcessPool:
             if attempt == _RESTARTS:
-                raise UserError(f"{folder}: workers were killed {attempt + 1} times; run again to go on") from None
+                raise UserError(f"--jobs: workers were killed {attempt + 1} times; run again to go on") from None
         finally:
-            if environment is None:
-                os.environ.pop("NUMBA_NUM_THREADS", None)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others:
+                worker.terminate()
+                worker.join()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A process that is started here computes in one thread."""
+    names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
             else:
-                os.environ["NUMBA_NUM_THREADS"] = environment
+                os.environ[name] = value
+
+
+def _serve() -> None:
+    """A worker leaves interrupts to its parent, and goes when that has gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def leave() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
 
 
 def data_sha256(paths: list[Path]) -> str:
@@ -294,13 +442,12 @@ def data_sha256(paths: list[Path]) -> str:
 
 def _read(path: Path, columns: list[str]) -> pa.Table:
     try:
-        # from memory and without threads: a reader's pool that lives at exit can abort the process
-        return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(columns, use_threads=False)
+        return _decoded(path.read_bytes(), columns)
     except (OSError, pa.ArrowException):
-        raise UserError(f"{path}: is a damaged part; remove it and run again") from None
+        raise UserError(f"{path}: is a damaged part: run again, it is computed again") from None
 
 
-def _write_json(path: Path, body: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(body, indent=1) + "\n")
-    temporary.replace(path)
+def _decoded(content: bytes, columns: list[str] | None = None) -> pa.Table:
+    # from memory and without threads: a reader's pool that lives at exit can abort the process
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    return file.read(columns, use_threads=False)
