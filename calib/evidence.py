@@ -52,11 +52,15 @@ def add_choice(
     chosen: Ints,
     proposed: Ints,
     last: Ints,
+    in_place: bool = False,
 ) -> Evidence:
-    """With one menu choice more. options (N, K, J); proposed and last (N,) are option numbers, -1 for none."""
+    """With one menu choice more. options (N, K, J); proposed and last (N,) are option numbers, -1 for none.
+
+    `in_place` writes into the arrays that are there, for callers that keep no older evidence.
+    """
     rows = np.flatnonzero(active)
     at = evidence.num_answers[rows]
-    new = _copy(evidence)
+    new = evidence if in_place else _copy(evidence)
     num_options = options.shape[1]
     new.features[rows, at, :num_options] = options[rows]
     for mask, option in ((new.recommended, proposed), (new.last, last)):
@@ -69,11 +73,13 @@ def add_choice(
     return new
 
 
-def add_comparison(evidence: Evidence, active: NDArray[np.bool_], a: Floats, b: Floats, chosen: Ints) -> Evidence:
+def add_comparison(
+    evidence: Evidence, active: NDArray[np.bool_], a: Floats, b: Floats, chosen: Ints, in_place: bool = False
+) -> Evidence:
     """With one comparison of outcome cards more. a, b (N, J); chosen (N,) 0 a, 1 b, 2 about equal."""
     rows = np.flatnonzero(active)
     at = evidence.num_answers[rows]
-    new = _copy(evidence)
+    new = evidence if in_place else _copy(evidence)
     new.features[rows, at, 0] = a[rows]
     new.features[rows, at, 1] = b[rows]
     new.num_options[rows, at] = 2

@@ -7,15 +7,16 @@ The order in a round: begin, chosen, outcome, question, compared, measure, good_
 """
 
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import alignment, choice, live
+from calib import choice, live
+from calib.engines import load_engine
 from calib.evidence import Evidence, add_choice, add_comparison, empty_evidence
 from calib.kernel import ACCEPT_OVERRIDE, MODE_CHOICE
 from calib.outcomes import scale
-from calib.policies import load_policy
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -53,20 +54,33 @@ class State:
     standing: Ints  # (N, X) sigma_t
     commanded: Ints  # (N,) setting number of this round
     pair: Ints  # (N,) question of this round, -1 for none
+    answer: Ints  # (N,) to that question, -1 for none
     evidence: Evidence
     in_belief: Ints  # (N,) answers that the belief has taken in
-    belief: live.Belief
+    belief: Any  # the engine's
     diagnostics: live.Diagnostics
     estimate: Estimate
     p_aligned: Floats  # (N, T + 1) by round, nan where there was none
     good_enough: NDArray[np.int8]  # (N, T + 1) by round: -1 not asked, 0 no, 1 yes
     clocks: Floats  # (N, T + 1, 5) cumulative at the end of each round, in the order of CLOCKS
+    in_place: bool = False  # the tables above are written where they are: for callers that keep no older state
 
 
-def begin_session(setup: Setup, people: Ints) -> State:
-    """The state before the first round: the belief is the prior."""
+class Measured(NamedTuple):
+    """What an engine says after a round."""
+
+    belief: Any
+    diagnostics: live.Diagnostics
+    standing: Ints  # (N, X)
+    estimate: Estimate
+
+
+def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool = False) -> State:
+    """The state before the first round: the belief is the engine's first one unless one is given."""
     num, max_rounds = people.shape[0], setup.max_rounds
-    belief = live.start(setup.prior, people, setup.seed, setup.num_particles)
+    engine = load_engine(setup.engine)
+    belief = engine.start(setup, people) if belief is None else belief
+    capacity = 2 * max_rounds if engine.KEEPS_EVIDENCE else 0
     nothing = np.full(num, -1)
     state = State(
         people=people,
@@ -80,7 +94,8 @@ def begin_session(setup: Setup, people: Ints) -> State:
         standing=np.full((num, setup.num_contexts), setup.default),
         commanded=np.full(num, setup.default),
         pair=nothing,
-        evidence=empty_evidence(num, 2 * max_rounds, setup.num_modes + 1, setup.num_attributes),
+        answer=nothing,
+        evidence=empty_evidence(num, capacity, setup.num_modes + 1, setup.num_attributes),
         in_belief=np.zeros(num, np.int64),
         belief=belief,
         diagnostics=live.Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num)),
@@ -88,6 +103,7 @@ def begin_session(setup: Setup, people: Ints) -> State:
         p_aligned=np.full((num, max_rounds + 1), np.nan),
         good_enough=np.full((num, max_rounds + 1), -1, np.int8),
         clocks=np.zeros((num, max_rounds + 1, len(CLOCKS))),
+        in_place=in_place,
     )
     return measure(setup, state)
 
@@ -101,7 +117,7 @@ def begin_round(setup: Setup, state: State) -> State:
     replicate = np.minimum((u[:, 1] * setup.scenario.replicates).astype(np.int64), setup.scenario.replicates - 1)
     rows = np.arange(len(state.people))
     proposal = state.standing[rows, context] if setup.role == "advisor" else np.full(len(rows), -1)
-    clocks = state.clocks.copy()
+    clocks = _writable(state, state.clocks)
     clocks[state.active, number] = clocks[state.active, number - 1]
     clocks[state.active, number, 0] += 1
     return replace(
@@ -111,6 +127,7 @@ def begin_round(setup: Setup, state: State) -> State:
         replicate=np.where(state.active, replicate, state.replicate),
         proposal=np.where(state.active, proposal, state.proposal),
         pair=np.where(state.active, -1, state.pair),
+        answer=np.where(state.active, -1, state.answer),
         clocks=clocks,
     )
 
@@ -129,16 +146,18 @@ def proposed_option(setup: Setup, state: State) -> Ints:
 
 def chosen(setup: Setup, state: State, option: Ints, attention_s: Floats, wall_s: Floats) -> State:
     """After the person's choice (N,): evidence, what will run, and for the tool role what stands from now on."""
-    channel = ACCEPT_OVERRIDE if setup.role == "advisor" else MODE_CHOICE
-    evidence = add_choice(
-        state.evidence,
-        state.active,
-        channel,
-        options(setup, state),
-        option,
-        proposed_option(setup, state),
-        state.last_mode,
-    )
+    evidence = state.evidence
+    if load_engine(setup.engine).KEEPS_EVIDENCE:
+        evidence = add_choice(
+            evidence,
+            state.active,
+            ACCEPT_OVERRIDE if setup.role == "advisor" else MODE_CHOICE,
+            options(setup, state),
+            option,
+            proposed_option(setup, state),
+            state.last_mode,
+            state.in_place,
+        )
     of_mode = setup.mode_setting[np.minimum(option, setup.num_modes - 1)]
     commanded = np.where(option < setup.num_modes, of_mode, state.proposal)
     commanded = np.where(state.active, commanded, state.commanded)
@@ -173,44 +192,26 @@ def question(setup: Setup, state: State) -> State:
     """The comparison that the policy asks, -1 where it asks none. It knows this round's choice already."""
     if setup.scenario.protocol.questions_per_round == 0:
         return state
-    policy = load_policy(setup.policy)
-    log_weight = live.answer_log_likelihood(state.belief, setup.prior, state.evidence, state.in_belief)
-    u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
-    pair = policy.choose(setup, state.belief, log_weight, u)
+    pair = load_engine(setup.engine).question(setup, state)
     return replace(state, pair=np.where(state.active, pair, state.pair))
 
 
 def compared(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
     """After the answer (N,) to this round's question: 0 the first, 1 the second, 2 about equal."""
     asked = state.active & (state.pair >= 0)
-    a, b = setup.pairs[np.maximum(state.pair, 0)].T
-    evidence = add_comparison(state.evidence, asked, setup.cards[a], setup.cards[b], answer)
-    return spend(replace(state, evidence=evidence), asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
+    evidence = state.evidence
+    if load_engine(setup.engine).KEEPS_EVIDENCE:
+        a, b = setup.pairs[np.maximum(state.pair, 0)].T
+        evidence = add_comparison(evidence, asked, setup.cards[a], setup.cards[b], answer, state.in_place)
+    state = replace(state, evidence=evidence, answer=np.where(asked, answer, state.answer))
+    return spend(state, asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
 
 
 def measure(setup: Setup, state: State) -> State:
-    """Take the new answers into the belief, let the machine stand where it now would, and estimate the degree."""
-    belief, diagnostics = live.update(
-        state.belief, setup.prior, state.evidence, state.in_belief, state.people, setup.seed, state.active
-    )
-    w = live.intent(belief, setup.num_attributes)
-    ends = alignment.extremes(setup, w)
-    standing = state.standing
-    if setup.role == "advisor":
-        standing = np.where(state.active[:, None], alignment.best_settings(setup, w, ends), standing)
-    draws = alignment.degree(setup, w, ends, standing)
-    trial = alignment.context_degree(setup, w, ends, state.commanded, state.context)
-    aligned = 1 - setup.scenario.eps
-    fresh = Estimate(
-        mean=_row_mean(draws),
-        low=np.quantile(draws, 0.05, axis=1),
-        high=np.quantile(draws, 0.95, axis=1),
-        p_aligned=_row_mean((draws >= aligned).astype(np.float64)),
-        trial=_row_mean(trial),
-        left_out=alignment.left_out(setup, ends),
-    )
+    """What the engine believes after this round's answers, where the machine then stands, and the degree of that."""
+    belief, diagnostics, standing, fresh = load_engine(setup.engine).measure(setup, state)
     held = {k: np.where(state.active, v, getattr(state.estimate, k)) for k, v in vars(fresh).items()}
-    p_aligned = state.p_aligned.copy()
+    p_aligned = _writable(state, state.p_aligned)
     p_aligned[state.active, state.round] = fresh.p_aligned[state.active]
     return replace(
         state,
@@ -219,7 +220,7 @@ def measure(setup: Setup, state: State) -> State:
             *(np.where(state.active, new, old) for new, old in zip(diagnostics, state.diagnostics, strict=True))
         ),
         in_belief=state.evidence.num_answers.copy(),
-        standing=standing,
+        standing=np.where(state.active[:, None], standing, state.standing),
         estimate=Estimate(**held),
         p_aligned=p_aligned,
     )
@@ -234,7 +235,7 @@ def asks_good_enough(setup: Setup, round_number: int) -> bool:
 
 def good_enough(state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
     """After "good enough?" was answered (N,) with 0 or 1."""
-    table = state.good_enough.copy()
+    table = _writable(state, state.good_enough)
     table[state.active, state.round] = answer[state.active]
     return spend(replace(state, good_enough=table), attention_s=attention_s, wall_s=wall_s, effort=1.0)
 
@@ -262,15 +263,14 @@ def spend(
 ) -> State:
     """Time and effort of this round, added to the clocks of those who are active."""
     who = state.active if who is None else who
-    clocks = state.clocks.copy()
+    clocks = _writable(state, state.clocks)
     for column, amount in ((1, attention_s), (2, wall_s), (3, robot_s), (4, effort)):
         clocks[who, state.round, column] += np.broadcast_to(amount, who.shape)[who]
     return replace(state, clocks=clocks)
 
 
-def _row_mean(values: Floats) -> Floats:
-    """Mean over the last axis of each row by itself: `mean(axis=1)` may add up in another order for another N."""
-    return np.array([row.sum() / row.shape[0] for row in values]) if len(values) else np.zeros(0)
+def _writable(state: State, table: Any) -> Any:
+    return table if state.in_place else table.copy()
 
 
 def stop_people(state: State, who: Mask) -> State:

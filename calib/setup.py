@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.engines import load_engine
 from calib.errors import UserError
 from calib.outcomes import OutcomeMap, outcome_map, scale
 from calib.policies import load_policy
@@ -28,6 +29,7 @@ class Setup:
     stop_rule: str
     max_rounds: int
     seed: int
+    engine: str
     num_particles: int
     map: OutcomeMap
     prior: Prior
@@ -75,6 +77,18 @@ class Setup:
         """sha256 of S_ref."""
         return digest([vars(s) for s in self.settings[: self.num_reference]])
 
+    @property
+    def tier(self) -> str:
+        """What the engine infers."""
+        return str(load_engine(self.engine).TIER)
+
+    @property
+    def engine_label(self) -> str:
+        """The engine as a row names it: name, tier and particles, or the name alone where nothing is inferred."""
+        if self.tier == "known":
+            return self.engine
+        return f"{self.engine}/{self.tier}/{self.num_particles}"
+
     def record(self) -> dict[str, Any]:
         """What every record of a run says about its setup."""
         return {
@@ -89,7 +103,7 @@ class Setup:
             "stop_rule": self.stop_rule,
             "max_rounds": self.max_rounds,
             "seed": self.seed,
-            "engine": {"name": "live", "tier": "intent", "particles": self.num_particles},
+            "engine": {"name": self.engine, "tier": self.tier, "particles": self.num_particles},
             "eps": self.scenario.eps,
             "horizon": self.scenario.horizon,
             "delta": self.scenario.delta,
@@ -104,10 +118,11 @@ def make_setup(
     stop_rule: str = "max_rounds",
     max_rounds: int | None = None,
     seed: int = 0,
+    engine: str = "live",
     num_particles: int | None = None,
     table: OutcomeMap | None = None,
 ) -> Setup:
-    """A Setup. UserError for an unknown role, policy or rule, and for limits that leave a context without a mode."""
+    """A Setup. UserError for an unknown role, policy, engine or rule, and for limits that leave a context no mode."""
     if role not in ROLES:
         raise UserError(f'--role: "{role}" is not a role; choose {" or ".join(ROLES)}')
     if stop_rule not in STOP_RULES:
@@ -115,6 +130,9 @@ def make_setup(
     if seed < 0:
         raise UserError(f"--seed: {seed} is negative; give 0 or more")
     load_policy(policy)
+    kind = load_engine(engine)
+    if kind.TIER == "known" and num_particles not in (None, kind.PARTICLES):
+        raise UserError(f"--particles: the engine {engine} infers nothing and has no particles; leave it out")
     if max_rounds is not None and max_rounds < 1:
         raise UserError(f"--rounds: {max_rounds} is too few; give 1 or more")
     table = table or outcome_map(scenario)
@@ -149,7 +167,8 @@ def make_setup(
         stop_rule=stop_rule,
         max_rounds=max_rounds or scenario.protocol.max_rounds,
         seed=seed,
-        num_particles=num_particles or scenario.num_particles,
+        engine=engine,
+        num_particles=num_particles or kind.PARTICLES or scenario.num_particles,
         map=table,
         prior=prior_of(scenario.population),
         phi=phi,

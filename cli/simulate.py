@@ -15,11 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--person", action="append", default=None, metavar="SPEC", help="a person model; again for more (rational)")
     add("--rounds", type=int, default=None, metavar="N", help="at most so many rounds (the scenario's)")
     add("--until", default="max_rounds", metavar="RULE", help="max_rounds, accepted or declared (max_rounds)")
-    add("--particles", type=int, default=None, metavar="N", help="of each belief (the scenario's)")
+    add("--engine", default="live", metavar="NAME", help="what the machine believes and from what (live)")
+    add("--particles", type=int, default=None, metavar="N", help="of each belief (the engine's, or the scenario's)")
     add("--seed", type=int, default=0, metavar="N", help="root of every random stream (0)")
     add("--jobs", type=int, default=0, metavar="J", help="processes (one a core)")
     add("--scheduler", default=None, metavar="ADDRESS", help="of a Dask cluster, instead of processes here")
-    add("--chunk", type=int, default=256, metavar="N", help="people in a part; changes no number (256)")
+    add("--chunk", type=int, default=None, metavar="N", help="people in a part; changes no number (the engine's)")
     add(
         "--out",
         default=None,
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
 
     from calib.errors import UserError
     from calib.scenario import load_scenario
-    from experiments.population import make_plan, simulate_population
+    from experiments.population import CHUNKS, make_plan, simulate_population
 
     if args.jobs < 0:
         raise UserError(f"--jobs: {args.jobs} is no number of processes; give 1 or more, or 0 for one a core")
@@ -55,8 +56,9 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         max_rounds=args.rounds,
         stop_rule=args.until,
+        engine=args.engine,
         particles=args.particles,
-        chunk=args.chunk,
+        chunk=CHUNKS.get(args.engine, 256) if args.chunk is None else args.chunk,
     )
     out = Path(args.out or f"out/{scenario.name}-{args.seed}")
     from rich.console import Console

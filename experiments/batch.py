@@ -4,13 +4,14 @@ An outcome is the replicate of the map that a live run on the simulator would sh
 runs over people in Python.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib import rounds, timing
+from calib.engines.oracle import told
 from calib.gaps import Gaps
 from calib.rounds import State
 from calib.setup import Setup
@@ -47,7 +48,8 @@ class Sessions:
 def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, float], people: Ints) -> Sessions:
     """Whole sessions of the people with these numbers. A person's numbers do not depend on who else is in the batch."""
     truth, mind = draw_truth(setup, people, parameters), first_mind(setup, people)
-    state = rounds.begin_session(setup, people)
+    belief = told(setup, truth.weights) if setup.engine == "oracle" else None
+    state = rounds.begin_session(setup, people, belief, in_place=True)
     num = len(people)
     true_degree = np.full((num, setup.max_rounds + 1), np.nan)
     estimate = np.full((num, setup.max_rounds + 1, 4), np.nan)
@@ -96,6 +98,7 @@ def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, flo
         "accepted": timing.accepted(state.good_enough, last_round, scenario.horizon, ended, by_it),
     }
     terms = _last_gaps(setup, model, truth, last, last_round)
+    state = replace(state, in_place=False)
     return Sessions(truth, state, true_degree, estimate, last_round, reason, times, terms)
 
 

@@ -15,8 +15,10 @@ def documents(setup: Setup, spec: str, number: int, facts: dict[str, Any] | None
     """Start, rounds, stop and truth of person `number` of the model SPEC, each {"type", "body"}.
 
     The robot is the outcome map: a run shows the replicate that a live run on the simulator shows. `facts` go into the
-    start document as the runner's do (kind, rung, device, ...).
+    start document as the runner's do (kind, rung, device, ...). ValueError for another engine than `live`.
     """
+    if setup.engine != "live":
+        raise ValueError(f"a session has the engine live, not {setup.engine}: expand a population of that engine")
     model, parameters = load_person(spec)
     person = make_person(setup, model, parameters, number)
     session, effects = begin(setup, number, facts or {})
@@ -61,7 +63,7 @@ def _answer(setup: Setup, session: Session, wanted: Ask | Apply, person: Simulat
 
 def documents_of_row(setup: Setup, row: dict[str, Any]) -> list[dict[str, Any]]:
     """The documents of one row of a population's parts; ValueError where the row is of another setup."""
-    held = setup.role, setup.policy, setup.scenario.hash
-    if held != (row["role"], row["policy"], row["scenario_hash"]):
-        raise ValueError(f"the row is of role {row['role']}, policy {row['policy']}; the setup is another one")
+    held = setup.role, setup.policy, setup.scenario.hash, setup.engine
+    if held != (row["role"], row["policy"], row["scenario_hash"], row["engine"].split("/")[0]):
+        raise ValueError(f"the row is of {row['role']}, {row['policy']}, {row['engine']}: the setup is another one")
     return documents(setup, row["person_model"], int(row["person"]))

@@ -17,8 +17,8 @@ Ints = NDArray[np.int64]
 
 def true_degree(setup: Setup, truth: Truth, standing: Ints) -> Floats:
     """(N,) degree of the standing configuration (N, X) under the true intent."""
-    w = truth.weights[:, :, None]
-    return alignment.degree(setup, w, alignment.extremes(setup, w), standing)[:, 0]
+    ends = alignment.Extremes(truth.best[:, :, None], truth.worst[:, :, None])
+    return alignment.degree(setup, truth.weights[:, :, None], ends, standing)[:, 0]
 
 
 def true_gaps(

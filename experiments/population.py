@@ -16,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ DETAILS: tuple[tuple[str, pa.DataType], ...] = (
 PRIMARY = "true"  # the version of time that `event` and `rounds` repeat
 _LABEL = b"calib.part"  # where a Parquet file says what it is
 _RESTARTS = 3  # of a pool whose worker was killed
+CHUNKS = {"oracle": 4096}  # people in a part where none are given, others 256: a part takes about a second
 # A part is computed in memory as a whole; every part is a file.
 MAX_CHUNK, MAX_PARTS, MAX_ROUNDS, MAX_PARTICLES = 16_384, 1_000_000, 10_000, 1_000_000
 
@@ -77,6 +79,7 @@ class Plan:
     seed: int
     max_rounds: int | None
     stop_rule: str
+    engine: str
     particles: int | None
     chunk: int
 
@@ -105,6 +108,7 @@ def make_plan(
     stop_rule: str,
     particles: int | None,
     chunk: int,
+    engine: str = "live",
 ) -> Plan:
     """A plan over the crossed conditions; UserError for anything that is none."""
     if people < 1:
@@ -123,15 +127,16 @@ def make_plan(
         )
     if len(set(conditions)) < len(conditions):
         raise UserError("--role, --policy or --person names something twice; name each once")
-    plan = Plan(scenario_file, scenario_text, conditions, people, seed, max_rounds, stop_rule, particles, chunk)
+    plan = Plan(scenario_file, scenario_text, conditions, people, seed, max_rounds, stop_rule, engine, particles, chunk)
     for condition in range(len(conditions)):
         setup_of_condition(plan, condition)
         load_person(conditions[condition][2])
     return plan
 
 
+@lru_cache(maxsize=16)
 def setup_of_condition(plan: Plan, condition: int) -> Setup:
-    """The setup of one condition."""
+    """The setup of one condition, made once in a process."""
     role, policy, _ = plan.conditions[condition]
     return make_setup(
         load_scenario_text(plan.scenario_text, plan.scenario_file),
@@ -140,6 +145,7 @@ def setup_of_condition(plan: Plan, condition: int) -> Setup:
         stop_rule=plan.stop_rule,
         max_rounds=plan.max_rounds,
         seed=plan.seed,
+        engine=plan.engine,
         num_particles=plan.particles,
     )
 
@@ -163,8 +169,12 @@ def _table(plan: Plan, condition: int, setup: Setup, people: np.ndarray, session
     unmeasured = [None] * num
     columns: dict[str, Any] = {"person": people}
     columns |= {name: [plan.conditions[condition][i]] * num for i, name in enumerate(CONDITION)}
-    engine = f"live/intent/{setup.num_particles}"
-    fixed = {"kind": "simulated", "rung": "simulator", "scenario_hash": setup.scenario.hash, "engine": engine}
+    fixed = {
+        "kind": "simulated",
+        "rung": "simulator",
+        "scenario_hash": setup.scenario.hash,
+        "engine": setup.engine_label,
+    }
     columns |= {name: [value] * num for name, value in fixed.items()}
     columns |= {"event": primary.event, "rounds": primary.rounds}
     columns |= {name: clocks[:, i] for i, name in enumerate(("attention_s", "wall_s", "robot_s", "effort"), 1)}

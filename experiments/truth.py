@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from calib import alignment
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -22,6 +23,8 @@ class Truth(NamedTuple):
     inertia: Floats  # (N,)
     about_equal: Floats  # (N,)
     luck: Floats  # (N, 2) uniforms of their own, for what else a model draws of a person
+    best: Floats  # (N, X) U_max over the feasible settings of S_ref in each context
+    worst: Floats  # (N, X) U_min
     own: Floats  # (N, E) the parameters that only this model has, in the order of its PARAMETERS
 
 
@@ -43,6 +46,7 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
     ratios = np.concatenate([x[:, : num_attributes - 1], np.zeros((len(people), 1))], axis=1)
     weights = np.exp(ratios - ratios.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
+    ends = alignment.extremes(setup, weights[:, :, None])
     extra = x[:, num_attributes - 1 :]
 
     def fixed(name: str, drawn: Floats) -> Floats:
@@ -56,6 +60,8 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
         inertia=fixed("inertia", extra[:, 5]),
         about_equal=fixed("about_equal", np.exp(extra[:, 6])),
         luck=uniforms(stream_key(setup.seed, "person luck"), people, 0, 2),
+        best=ends.best[:, :, 0],
+        worst=ends.worst[:, :, 0],
         own=np.tile([v for k, v in parameters.items() if k not in TRAITS], (len(people), 1)),
     )
 

@@ -8,6 +8,7 @@ import pytest
 
 from calib import alignment
 from calib.documents import accepted_time, declared_time
+from calib.engines import engine_names
 from calib.events import Answer, Apply, Arm, Ask, Event, LinkBack, LinkLost, Quit, Reading, Ready, Record
 from calib.evidence import Evidence
 from calib.outcomes import scale
@@ -38,9 +39,13 @@ def per_person(sessions: Sessions) -> dict[str, Any]:
     return arrays
 
 
+@pytest.mark.parametrize("engine", engine_names())
 @pytest.mark.parametrize(("role", "stop_rule"), [("tool", "max_rounds"), ("advisor", "accepted")])
-def test_batches_of_1_7_and_1000_give_each_person_the_same_bits(flat: Make, role: str, stop_rule: str) -> None:
-    setup = flat(role=role, stop_rule=stop_rule, max_rounds=3, num_particles=64, seed=11)
+def test_batches_of_1_7_and_1000_give_each_person_the_same_bits(
+    flat: Make, role: str, stop_rule: str, engine: str
+) -> None:
+    particles = None if engine == "oracle" else 64
+    setup = flat(role=role, stop_rule=stop_rule, max_rounds=3, engine=engine, num_particles=particles, seed=11)
     model, _ = load_person("rational")
 
     def run(people: range) -> dict[str, Any]:

@@ -152,6 +152,8 @@ def twins(setup: Setup, num: int) -> tuple[rounds.State, Truth, Mind]:
         inertia=np.full(num, 0.4),
         about_equal=np.full(num, 0.6),
         luck=np.full((num, 2), 0.5),
+        best=np.ones((num, setup.num_contexts)),
+        worst=np.zeros((num, setup.num_contexts)),
         own=np.zeros((num, 0)),
     )
     return state, truth, Mind(np.repeat(setup.expectation[None], num, axis=0), same)

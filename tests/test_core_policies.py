@@ -10,6 +10,7 @@ import pytest
 
 from calib import live, rounds
 from calib.choice import comparison_log_probs
+from calib.engines import engine_names
 from calib.errors import UserError
 from calib.evidence import Evidence, empty_evidence
 from calib.kernel import COMPARISON
@@ -188,10 +189,11 @@ def take(state: State, rows: np.ndarray) -> State:
     return State(**{k: one(v) for k, v in vars(state).items()})
 
 
+@pytest.mark.parametrize("engine", engine_names())
 @pytest.mark.parametrize("name", person_names())
 @pytest.mark.parametrize("role", ["tool", "advisor"])
-def test_a_person_model_in_sessions(lab: Make, name: str, role: str) -> None:
-    setup = lab(role=role, max_rounds=3, num_particles=64)
+def test_a_person_model_in_sessions(lab: Make, name: str, role: str, engine: str) -> None:
+    setup = lab(role=role, max_rounds=3, engine=engine, num_particles=None if engine == "oracle" else 64)
     model, parameters = load_person(name)
     fixed = {k: 5.0 if k == "rationality" else 0.1 for k in model.PARAMETERS if k in ("rationality", "lapse")}
     sessions = simulate_sessions(setup, model, parameters | fixed, np.arange(12))

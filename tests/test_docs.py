@@ -22,6 +22,7 @@ import devices
 import devices.catalog
 import experiments.people
 import test_core_policies
+from calib.engines import engine_names
 from calib.scenario import load_scenario
 from calib.setup import Setup
 from cli import main as cli_main
@@ -263,7 +264,8 @@ def test_the_policy_of_the_example(lab: Callable[..., Setup]) -> None:
 def test_the_person_of_the_example(lab: Callable[..., Setup]) -> None:
     for role in ("tool", "advisor"):
         test_core_policies.test_a_person_model(lab, "stubborn", role)
-        test_core_policies.test_a_person_model_in_sessions(lab, "stubborn", role)
+        for engine in engine_names():
+            test_core_policies.test_a_person_model_in_sessions(lab, "stubborn", role, engine)
 
 
 @pytest.mark.usefixtures("examples")

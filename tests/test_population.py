@@ -12,6 +12,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
+from calib.engines import engine_names
 from calib.errors import UserError
 from calib.gaps import GAPS
 from calib.scenario import load_scenario
@@ -196,6 +197,21 @@ def test_bad_folders_and_plans_are_one_line(tmp_path: Path) -> None:
         plan_of(roles=["tool", "tool"])
     with pytest.raises(UserError, match="--policy"):
         plan_of(policies=["clairvoyant"])
+    with pytest.raises(UserError, match=r'^--engine: "clairvoyant" is not an engine; choose [^\n]*live, oracle$'):
+        plan_of(engine="clairvoyant")
+    with pytest.raises(UserError, match="--particles: the engine oracle infers nothing"):
+        plan_of(engine="oracle")
+
+
+@pytest.mark.parametrize("engine", [e for e in engine_names() if e != "live"])
+def test_every_engine_gives_the_same_data_for_any_chunks_and_jobs(engine: str, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"engine": engine, "particles": None if engine == "oracle" else 64}
+    one = simulated(plan_of(**asked), tmp_path / "one")
+    two = simulated(plan_of(**asked, chunk=7), tmp_path / "two", jobs=2)
+    assert one["data_sha256"] == two["data_sha256"]
+    assert one["plan"]["engine"] == engine
+    label = simulate_part(plan_of(**asked), (0, 0, 4)).to_pydict()["engine"]
+    assert set(label) == {"oracle" if engine == "oracle" else f"{engine}/intent/64"}
 
 
 def test_a_part_is_a_function_of_the_plan() -> None:

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from calib import alignment, choice, rounds
+from calib import choice, rounds
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.rounds import State
 from calib.setup import Setup
+from experiments import oracle
 from experiments.truth import TRAITS, Floats, Ints, Mind, Truth
 
 PARAMETERS: dict[str, float | None] = dict.fromkeys(TRAITS)
@@ -77,8 +78,7 @@ def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> 
 
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
     """The acceptance curve at the true degree of what stands (definitions 7)."""
-    w = truth.weights[:, :, None]
-    degree = alignment.degree(setup, w, alignment.extremes(setup, w), state.standing)[:, 0]
+    degree = oracle.true_degree(setup, truth, state.standing)
     curve = setup.scenario.acceptance
     rise = 1 / (1 + np.exp(-curve.slope * (degree - curve.a50)))
     return (u[:, 0] < curve.gamma + (1 - curve.gamma - curve.lapse) * rise).astype(np.int64)

@@ -1,0 +1,31 @@
+"""Engines: what the machine believes, and from what. An engine is a file in this folder with
+
+    TIER: str                         what it infers: "intent", or "known" where it infers nothing
+    PARTICLES: int | None             its default number of particles a person, None for the scenario's
+    KEEPS_EVIDENCE: bool              whether answers are kept as calib.evidence.Evidence, which is what `live` reads
+    start(setup, people) -> belief    before the first round; a NamedTuple of arrays with a leading axis of people
+    question(setup, state) -> (N,)    the pair of cards to ask about, -1 to ask nothing
+    measure(setup, state) -> Measured what is believed after this round's answers, and what stands
+
+and uses no number of a person other than those of its own streams. What each tier ignores and costs: docs/engines.md.
+"""
+
+import importlib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from calib.errors import UserError
+
+
+def engine_names() -> list[str]:
+    """The engines that there are: the files of this folder."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+
+
+@cache
+def load_engine(name: str) -> ModuleType:
+    """The engine of that name. The name is checked against the folder before anything is imported."""
+    if name not in engine_names():
+        raise UserError(f'--engine: "{name}" is not an engine; choose {", ".join(engine_names())}')
+    return importlib.import_module(f"calib.engines.{name}")
