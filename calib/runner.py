@@ -48,7 +48,7 @@ _ATTENTION_LIMIT_S = 120.0  # definitions 5: at most this much a question
 _TICK_S = 1.0
 _WATCH_S = 0.05  # how often the leader's sign of life is looked for
 _HEARTBEAT_S = (0.5, 60.0)  # what a leader may promise
-_SILENT_S = 1.0  # a leader without a request for so long may be renewed by a page that holds its lease
+_SILENT_S = 2.5  # a leader without a request for so long may be renewed by a page that holds its lease
 _DOCUMENTS_AT_ONCE = 50  # in one answer
 _RETRY_S = (1.0, 2.0, 4.0, 8.0)  # back-off between attempts to reach a lost robot; the last one repeats
 
@@ -191,7 +191,7 @@ class Runner:
                     return {"ok": False, "error": "another page with this lease leads; take the lead first"}
             promised = None if heartbeat_s is None else min(max(heartbeat_s, _HEARTBEAT_S[0]), _HEARTBEAT_S[1])
             self._lead = _Lead(client, lease if isinstance(lease, str) else None, promised, now)
-        if not request.get("renew"):
+        if lead.client != client and not request.get("renew"):
             self.post(LeadHandedOver(client))
         return {"ok": True, "client": client, "pending": self._shown()}
 

@@ -12,7 +12,7 @@ from calib.errors import UserError
 from calib.registry import RunnerEntry, runners
 from calib.stopping import stop_runner
 
-HEARTBEAT_S = 3.0
+HEARTBEAT_S = 4.0
 REFRESH_S = 0.5  # how often a page asks, and so says that it is there
 _LATE_S = 2.0  # a runner on this machine answers in milliseconds
 
@@ -51,7 +51,7 @@ class Link:
         self.status = answer["status"]
         lead = self.status.get("lead")
         self.leads = bool(self._id) and lead == self._id
-        if not self.leads and self.status.get("phase") != "finished":
+        if not self.leads and self.status.get("phase") not in ("opening", "finished"):
             self._ask_for_lead(renew=lead is not None)
         self._fetch()
 

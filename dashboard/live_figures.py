@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-BLUE, GREY = "#0072B2", "#7f8c8d"
+BLUE, GREY = "#2a8fce", "#7f8c8d"  # to be read on white and on black
 MAX_POINTS = 2000
 
 
@@ -21,7 +21,7 @@ def degree(documents: Sequence[dict[str, Any]]) -> alt.LayerChart:
     x = alt.X("round:Q", title="round", axis=alt.Axis(tickMinStep=1, format="d"), scale=reach)
     y = alt.Y("mean:Q", title="degree of alignment", scale=alt.Scale(domain=[0, 1]))
     base = alt.Chart(frame)
-    band = base.mark_area(opacity=0.22, color=BLUE).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q")
+    band = base.mark_area(opacity=0.3, color=BLUE).encode(x=x, y=alt.Y("low:Q", title=""), y2="high:Q")
     points = base.mark_line(color=BLUE, point=alt.OverlayMarkDef(color=BLUE, size=45)).encode(
         x=x,
         y=y,

@@ -24,6 +24,7 @@ STYLE = """<style>
 .st-key-stop button { background: #b3261e; border-color: #b3261e; color: #fff; min-height: 3.2rem; }
 .st-key-stop button p { font-size: 1.25rem; font-weight: 700; letter-spacing: 0.05em; }
 .st-key-stop button:hover, .st-key-stop button:focus { background: #8c1d18; color: #fff; }
+.st-key-pulse_box, .st-key-pulse_box * { opacity: 1 !important; }
 table.card, table.figures { border-collapse: collapse; width: 100%; font-size: 0.95rem; }
 table.card td, table.figures td, table.figures th { padding: 0.2rem 0.5rem 0.2rem 0; border: none; text-align: left; }
 table.card td.figure { text-align: right; font-variant-numeric: tabular-nums; }
@@ -84,8 +85,8 @@ def controls(link: Link) -> None:
         )
     if link.leads:
         with st.popover("Something else", width="stretch"):
-            note = st.text_input("I want something else now: what has changed?", key="changed-note", max_chars=500)
-            st.button("Record that I changed my mind", key="changed", on_click=_changed, args=(link, note))
+            st.text_input("I want something else now: what has changed?", key="changed-note", max_chars=500)
+            st.button("Record that I changed my mind", key="changed", on_click=_changed, args=(link,))
             st.button("I give up", key="give-up", on_click=_give_up, args=(link,))
 
 
@@ -94,8 +95,8 @@ def _take_over(link: Link) -> None:
     link.beat()
 
 
-def _changed(link: Link, note: str) -> None:
-    st.session_state["note"] = link.changed_mind(note) or "Recorded."
+def _changed(link: Link) -> None:
+    st.session_state["note"] = link.changed_mind(st.session_state["changed-note"]) or "Recorded."
 
 
 def _give_up(link: Link) -> None:
@@ -230,17 +231,28 @@ def _arm(link: Link, pending: dict[str, Any]) -> None:
     _button(link, pending, "It may move again: arm", primary=True)
 
 
-def charts(documents: list[dict[str, Any]], attributes: list[str]) -> None:
-    """Degree over rounds and what is believed about the person."""
+def charts(documents: list[dict[str, Any]], attributes: list[str], wide: bool) -> None:
+    """Degree over rounds and what is believed about the person, side by side where there is room."""
     if not documents:
         return
+    left, right = st.columns(2, gap="large") if wide else (st.container(), st.container())
+    with left:
+        _degree(documents)
+    if len(documents) > 1:
+        with right:
+            _belief(documents, attributes)
+
+
+def _degree(documents: list[dict[str, Any]]) -> None:
     st.markdown("**Degree of alignment, as the machine estimates it**")
     st.altair_chart(live_figures.degree(documents), width="stretch")
     st.caption("Band: 90% interval. It shows what the machine believes, not what you mean: only you know that.")
-    if len(documents) > 1:
-        st.markdown("**What it believes about what counts for you**")
-        st.altair_chart(live_figures.belief(documents[-1], attributes), width="stretch")
-        st.caption("Mean and one standard deviation. Mode choices alone would not show this; your comparisons do.")
+
+
+def _belief(documents: list[dict[str, Any]], attributes: list[str]) -> None:
+    st.markdown("**What it believes about what counts for you**")
+    st.altair_chart(live_figures.belief(documents[-1], attributes), width="stretch")
+    st.caption("Mean and one standard deviation. Mode choices alone would not show this; your comparisons do.")
 
 
 def read_run(run: str, url: str) -> list[Entry]:
@@ -257,7 +269,8 @@ def summary(entries: list[Entry], url: str) -> None:
     first, second, third = st.columns(3)
     first.metric("degree of alignment", f"{degree['mean']:.2f}", help="posterior mean; 90% interval below", border=True)
     first.caption(f"90% interval {degree['low']:.2f} to {degree['high']:.2f}")
-    second.metric("P(aligned)", f"{degree['p_aligned']:.2f}", border=True)
+    eps = next(e.body["eps"] for e in entries if e.type == "start" and e.body)
+    second.metric(f"P(degree at least {1 - eps:g})", f"{degree['p_aligned']:.2f}", border=True)
     prior = s["prior_only"]
     second.caption(f"before any answer the degree was {prior['mean']:.2f} [{prior['low']:.2f}, {prior['high']:.2f}]")
     if s["true_degree"] is None:
@@ -284,6 +297,7 @@ def summary(entries: list[Entry], url: str) -> None:
     charts(
         [b for b in bodies if b["type"] in ("start", "round")],
         [a.name for a in _scenario(start["scenario_text"], start["scenario"]).attributes],
+        wide=True,
     )
     st.code(f"calib replay {s['run']}" + ("" if url == "sqlite:///./calib.db" else " --journal JOURNAL"), language=None)
     st.caption(

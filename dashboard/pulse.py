@@ -6,7 +6,8 @@ import streamlit as st
 _JS = """
 export default function({ data, parentElement, setStateValue }) {
   const box = parentElement.querySelector("[data-age]");
-  box.at = performance.now();
+  if (data.beat !== box.beat) box.at = performance.now();  // called for other reasons too, a change of theme
+  box.beat = data.beat;
   box.late = data.late;
   box.seen = () => setStateValue("visible", !document.hidden);
   if (box.timer) return;  // called again with newer data: one clock goes on

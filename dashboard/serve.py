@@ -5,10 +5,13 @@ processes of their own and outlive this one.
 """
 
 import argparse
+import contextlib
 import os
 import secrets
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
@@ -31,7 +34,7 @@ def main() -> int:
     from dashboard.guard import Guard
 
     app = st.App(APP, middleware=[Middleware(Guard, token=token, port=port)])
-    print(f"Dashboard: http://127.0.0.1:{port}/?token={token}", flush=True)
+    threading.Thread(target=_announce, args=(port, token), daemon=True, name="announce").start()
     # The page says so where it was opened without the guard.
     os.environ["CALIB_GUARDED"] = "1"
     app.run(
@@ -43,6 +46,15 @@ def main() -> int:
         }
     )
     return 0
+
+
+def _announce(port: int, token: str) -> None:
+    """Print the address once somebody answers there."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            print(f"Dashboard: http://127.0.0.1:{port}/?token={token}", flush=True)
+            return
+        time.sleep(0.1)
 
 
 def free_port(wanted: int | None) -> int | None:

@@ -76,25 +76,31 @@ def opening() -> None:
 
 @st.fragment(run_every=REFRESH_S)
 def beat(link: Link) -> None:
-    """What changes all the time. Where more has changed, the whole page is drawn anew."""
+    """The page's sign of life, and the line that says how things stand. Where more has changed, all is drawn anew."""
     link.beat()
     if link.ended or panels.drawn(link) != state.get("drawn"):
         st.rerun()
     st.text(panels.state_line(link))
     state["beats"] = state.get("beats", 0) + 1
-    pulse(
-        key="pulse",
-        data={"beat": state["beats"], "late": panels.late_words(link)},
-        default={"visible": True},
-        on_visible_change=watch_visible,
-    )
+    with st.container(key="pulse_box"):
+        pulse(
+            key="pulse",
+            data={"beat": state["beats"], "late": panels.late_words(link)},
+            default={"visible": True},
+            on_visible_change=watch_visible,
+        )
+
+
+@st.fragment(run_every=REFRESH_S)
+def plan(link: Link) -> None:
+    """The floor plan with the robot, as `beat` has last heard of it."""
     if link.documents:
         context = next(c for c in panels.scenario_of(link).contexts if c.name == link.status["context"])
         panels.plan_picture(context.plan, link)
 
 
 def session(run: str) -> None:
-    """The page of a run that goes on."""
+    """The page of a run that goes on: its question beside the plan, or the plan beside the figures."""
     link: Link = state["link"]
     with st.container(key="stop_bar"):
         st.button(
@@ -102,21 +108,32 @@ def session(run: str) -> None:
         )
     link.beat()
     state["drawn"] = panels.drawn(link)
+    beat(link)
     left, right = st.columns([3, 2], gap="large")
+    asks = link.status.get("phase") != "running"
     with left:
-        panels.question(link)
-        if link.documents:
-            panels.charts(link.documents, [a.name for a in panels.scenario_of(link).attributes])
+        if asks:
+            panels.question(link)
+        else:
+            plan(link)
     with right:
-        beat(link)
-        panels.controls(link)
+        if asks:
+            plan(link)
+            panels.controls(link)
+    with st.container() if asks else right:
+        if link.documents:
+            panels.charts(link.documents, [a.name for a in panels.scenario_of(link).attributes], wide=asks)
+        if not asks:
+            panels.controls(link)
 
 
 @st.fragment(run_every=2 * REFRESH_S)
 def auditing(link: Link) -> None:
-    """The runner is still there after its session: it audits."""
+    """The runner is still there after its session, and not for a moment only: it audits."""
+    state["looked"] = state.get("looked", 0) + 1
     if is_alive(link.entry):
-        st.info("The audit with PyMC is under way, up to a minute. The session itself is complete.")
+        if state["looked"] > 2:
+            st.info("The audit with PyMC is under way, up to a minute. The session itself is complete.")
     else:
         st.rerun()
 

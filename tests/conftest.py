@@ -12,6 +12,9 @@ from calib.outcomes import OutcomeMap
 from calib.scenario import Scenario, load_scenario, load_scenario_text
 from calib.setup import Setup, make_setup
 from devices.home.types import OUTCOMES
+from sessions import FIGURES
+
+pytest_plugins = ["browsing"]
 
 SMALL = """
 [scenario]
@@ -274,3 +277,16 @@ def flat(lab: Callable[..., Setup]) -> Callable[..., Setup]:
         return lab(scenario=apartment, noise=2.0, **kwargs)
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the browser tests measured, after everything else."""
+    if FIGURES.exists():
+        terminalreporter.section("measured in the browser")
+        terminalreporter.write(FIGURES.read_text())
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Figures are of one session of tests."""
+    if not hasattr(session.config, "workerinput"):
+        FIGURES.unlink(missing_ok=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+ARTEFACTS = ROOT / "artefacts"  # screenshots and measured times, for people to look at
+FIGURES = ARTEFACTS / "figures.txt"
 
 
 class Lab:
@@ -58,6 +60,20 @@ class Lab:
             if process.poll() is None:
                 process.kill()
             process.communicate()
+
+    def last_run(self) -> str:
+        """The run that was started last."""
+        from calib.journal import open_journal
+
+        with open_journal(self.journal, create=False) as journal:
+            return journal.runs()[-1].run
+
+    def timed_entries(self, run: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """The journal's entries of a run, as (time, type, body)."""
+        from calib.journal import open_journal
+
+        with open_journal(self.journal, create=False) as journal:
+            return [(e.written_at, e.type, e.body or {}) for e in journal.entries(run)]
 
     def entries(self, run: str | None = None) -> list[dict[str, Any]]:
         """The journal's entries of a run (the last one), as (type, body)."""

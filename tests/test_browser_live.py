@@ -1,0 +1,150 @@
+"""The Live page in a real browser: a person's session by clicks, two tabs, a cut connection."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, WebSocketRoute, expect
+
+from browsing import Dashboard, note, snap, status_of, until
+from sessions import quick_scenario
+
+pytestmark = pytest.mark.slow
+
+
+def begin(page: Page, dashboard: Dashboard, robot: str, pace: str, **more: str) -> None:
+    """Fill in the form of a new session as a person does."""
+    page.goto(dashboard.url())
+    expect(page.get_by_text("New session")).to_be_visible()
+    for label, value in (("Robot", robot), ("Pace of a simulated world", pace), *more.items()):
+        page.get_by_label(label, exact=True).click()
+        page.get_by_role("option", name=value, exact=True).click()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("At most so many rounds").fill("5")
+    page.get_by_text("Audit with PyMC at the end").click()
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("button", name="STOP")).to_be_visible()
+
+
+def answer(page: Page, dashboard: Dashboard, asked: set[int]) -> str:
+    """Answer the open question, a new one, by a click; which one it was."""
+    pending = until(page, lambda: (p := status_of(dashboard).get("pending")) and p["number"] not in asked and p)
+    asked.add(pending["number"])
+    name, number = pending["question"], pending["number"]
+    value = {"choice": number % 11, "comparison": number % 3, "good_enough": 0, "ready": 0, "arm": 0}[name]
+    page.locator(f".st-key-{name}-{number}-{value} button").click()
+    return str(name)
+
+
+def test_a_person_leads_five_rounds_on_an_emulated_roomba_and_reloads_in_the_middle(
+    page: Page, dashboard: Dashboard
+) -> None:
+    begin(page, dashboard, "emulated Roomba", "as fast as it goes")
+    asked: set[int] = set()
+    names = [answer(page, dashboard, asked) for _ in range(4)]
+    before = page.url
+    page.reload()
+    expect(page.get_by_text("this page leads")).to_be_visible()
+    assert page.url == before, "the address alone brings the page back"
+    snap(page, "live-question")
+    names += [answer(page, dashboard, asked) for _ in range(8)]
+    expect(page.get_by_text("The session is over")).to_be_visible()
+    snap(page, "live-summary")
+    entries = dashboard.lab.entries()
+    bodies = {kind: [e["body"] for e in entries if e["type"] == kind] for kind in ("start", "round", "stop", "event")}
+    (start,), (stop,) = bodies["start"], bodies["stop"]
+    assert (start["rung"], start["kind"], stop["reason"], stop["rounds"]) == ("emulator", "pilot", "max_rounds", 5)
+    answers = [e for e in bodies["event"] if e["event"] == "Answer"]
+    a_round = ["choice", "comparison"]
+    assert names == [*a_round, *a_round, "good_enough", *a_round, *a_round, "good_enough", *a_round]
+    assert [a["question"] for a in answers] == names
+    assert sum(m["mark"] == "LeadHandedOver" for m in stop["marks"]) == 1, "a reload hands no lead over"
+    assert all(0 < a["attention_s"] <= 120 for a in answers)
+    shown = page.get_by_text(re.compile(r"^90% interval")).inner_text()
+    assert shown == f"90% interval {stop['degree']['low']:.2f} to {stop['degree']['high']:.2f}"
+    assert dashboard.lab.json("replay", dashboard.lab.last_run())["differences"] == []
+
+
+def test_a_second_tab_watches_may_stop_and_may_take_over(context: BrowserContext, dashboard: Dashboard) -> None:
+    first = context.new_page()
+    begin(first, dashboard, "simulated (simvac)", "as fast as it goes")
+    expect(first.get_by_text("this page leads")).to_be_visible()
+    second = context.new_page()
+    second.goto(first.url)  # the very address, its lease included
+    expect(second.get_by_text("this page watches")).to_be_visible()
+    expect(second.get_by_role("button", name="Take Quick")).to_be_disabled()
+    expect(first.get_by_role("button", name="Take Quick")).to_be_enabled()
+    first.get_by_role("button", name="Take Quick").click()
+    expect(second.get_by_text("Which outcome would you rather have?")).to_be_visible()
+    second.get_by_role("button", name="Take over").click()
+    expect(second.get_by_text("this page leads")).to_be_visible()
+    expect(first.get_by_text("this page watches")).to_be_visible()
+    expect(first.get_by_role("button", name="About equal")).to_be_disabled()
+    second.get_by_role("button", name="About equal").click()
+    expect(first.get_by_text("Round 2.")).to_be_visible()
+    first.get_by_role("button", name="STOP").click()  # who only watches may stop
+    for page in (first, second):
+        expect(page.get_by_text("The session is over: stopped")).to_be_visible()
+
+
+def test_a_cut_connection_stops_the_robot_and_says_how_old_its_data_are(page: Page, dashboard: Dashboard) -> None:
+    cut = False
+    sockets: list[WebSocketRoute] = []
+
+    def join(socket: WebSocketRoute) -> None:
+        if cut:
+            socket.close()
+        else:
+            sockets.append(socket)
+            socket.connect_to_server()
+
+    page.route_web_socket(re.compile("_stcore/stream"), join)
+    scenario = quick_scenario(dashboard.lab.folder)
+    with dashboard.lab.going("run", scenario, "--pace", "1", "--audit", "off"):
+        (entry,) = until(page, dashboard.runners)
+        page.goto(dashboard.url(run=entry.run, lease="mine"))
+        until(page, lambda: status_of(dashboard).get("phase") == "running")
+        expect(page.get_by_text("this page leads")).to_be_visible()
+        cut, begun = True, time.monotonic()
+        sockets[-1].close()
+        status = until(page, lambda: (s := status_of(dashboard))["phase"] == "unarmed" and s, 30.0)
+        note(f"connection cut: the runner stopped the robot after {time.monotonic() - begun:.1f} s (promise: 4 s)")
+        assert "no sign of life" in status["pending"]["reason"]
+        expect(page.get_by_text(re.compile(r"no contact for \d+ s: what you see is old"))).to_be_visible()
+        page.wait_for_timeout(max(5.0 - (time.monotonic() - begun), 0.1) * 1000)
+        snap(page, "live-cut")
+        cut = False
+        expect(page.get_by_role("button", name="It may move again: arm")).to_be_visible()
+        assert status_of(dashboard)["phase"] == "unarmed", "nothing arms itself"
+        page.get_by_role("button", name="It may move again: arm").click()
+        until(page, lambda: status_of(dashboard)["phase"] == "running")
+        snap(page, "live-running")
+        page.get_by_role("button", name="STOP").click()
+        expect(page.get_by_text("The session is over: stopped")).to_be_visible()
+    marks = next(e["body"] for e in dashboard.lab.entries() if e["type"] == "stop")["marks"]
+    assert [m["mark"] for m in marks if "reason" in m] == ["LeadLost"]
+
+
+def test_markup_from_a_scenario_or_a_person_is_shown_and_never_run(page: Page, dashboard: Dashboard) -> None:
+    attack = "<img src=x onerror=window.caught=1><script>window.caught=1</script>![](http://example.org/x.png)"
+    text = Path(quick_scenario(dashboard.lab.folder)).read_text()
+    text = re.sub(r'^description = ".*"$', f"description = {json.dumps(attack)}", text, flags=re.M)
+    text = re.sub(r'^label = ".*"$', f"label = {json.dumps(attack[:60])}", text, count=1, flags=re.M)
+    scenario = dashboard.lab.folder / "attack.toml"
+    scenario.write_text(text)
+    with dashboard.lab.going("run", str(scenario), "--person", "human", "--pace", "virtual", "--audit", "off"):
+        (entry,) = until(page, dashboard.runners)
+        page.goto(dashboard.url(run=entry.run, lease="mine"))
+        expect(page.get_by_text("this page leads")).to_be_visible()
+        expect(page.get_by_text("onerror").first).to_be_visible()
+        page.get_by_role("button", name="Something else").click()
+        page.get_by_label("what has changed").fill(attack)
+        page.get_by_role("button", name="Record that I changed my mind").click()
+        expect(page.get_by_text("Recorded.")).to_be_visible()
+        page.get_by_role("button", name="STOP").click()
+        expect(page.get_by_text("The session is over")).to_be_visible()
+        assert page.evaluate("window.caught") is None
+    minds = [e["body"]["note"] for e in dashboard.lab.entries() if e["body"].get("event") == "ChangedMind"]
+    assert minds == [attack], "kept as it was said"

@@ -1,0 +1,37 @@
+"""STOP in a real browser: in the middle of a busy run, by a click and on Escape, each time."""
+
+import time
+from datetime import datetime
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browsing import Dashboard, note, status_of, until
+from sessions import quick_scenario
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("how", ["click", "Escape"])
+def test_stop_stops_a_busy_run_every_time(page: Page, dashboard: Dashboard, how: str) -> None:
+    scenario = quick_scenario(dashboard.lab.folder)
+    took = []
+    for i in range(10):
+        with dashboard.lab.going("run", scenario, "--pace", "2", "--seed", str(i), "--audit", "off"):
+            (entry,) = until(page, dashboard.runners)
+            page.goto(dashboard.url(run=entry.run, lease=f"tab{i}"))
+            until(page, lambda: status_of(dashboard).get("phase") == "running")
+            until(page, lambda: page.get_by_text("the robot cleans").count())
+            button = page.get_by_role("button", name="STOP")
+            expect(button).to_be_enabled()
+            clicked = time.time()
+            button.click() if how == "click" else page.keyboard.press("Escape")
+            expect(page.get_by_text("The session is over")).to_be_visible()
+            until(page, lambda: not dashboard.runners())
+        stops = [e for e in dashboard.lab.timed_entries(entry.run) if e[1] == "event" and e[2]["event"] == "Stop"]
+        assert len(stops) == 1, "one click, one stop"
+        took.append(datetime.fromisoformat(stops[0][0]).timestamp() - clicked)
+        assert dashboard.lab.entries(entry.run)[-2]["body"]["reason"] == "stopped"
+    took.sort()
+    median, worst = took[5] * 1e3, took[-1] * 1e3
+    note(f"STOP by {how}, 10 of 10: from it to the runner's stop, median {median:.0f} ms, worst {worst:.0f} ms")
