@@ -17,7 +17,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 # Compiled code and outcome maps live in the user's cache, one folder for each state of the sources.
-$(VENV)/.compiled: $(VENV)/.installed
+NUMBERS := $(wildcard calib/*.py calib/*/*.py devices/*.py devices/*/*.py experiments/*.py experiments/*/*.py \
+    firmware_bridge/*.py firmware_bridge/*/*.py scenarios/*.toml)
+$(VENV)/.compiled: $(VENV)/.installed $(NUMBERS)
 	$(PY) -m experiments.warm
 	@touch $@
 
