@@ -45,7 +45,7 @@ def times(found: answers.Answer, names: list[str], unit: str, words: list[list[s
         tau = found["groups"][0]["rmst"]["tau"]
         show.figure(
             f"Mean time without alignment up to {tau:g}, with 95% intervals",
-            figures.whiskers(means, names, unit),
+            figures.whiskers(means, names, unit, zero=False),
             means,
             words,
             FIRST_ONLY + " A dot without an interval has no known error.",
@@ -106,7 +106,7 @@ def declarations(
         ]
         show.figure(
             f"Mean time without alignment up to {min(taus):g}, by version of time" if taus else "Versions of time",
-            figures.whiskers(every, names, unit),
+            figures.whiskers(every, names, unit, zero=False),
             every,
             commands,
             "whether the versions agree for one person; these are means over people.",

@@ -57,14 +57,14 @@ def versions(source: str, state: str, question: Question) -> dict[str, Answer | 
     taus = [a["groups"][0]["rmst"]["tau"] for a in found.values() if not isinstance(a, str)]
     taus += [question.tau] if question.tau is not None else []
     for version, known in found.items():
-        if not isinstance(known, str) and min(taus) > 0:
+        if not isinstance(known, str) and 0 < min(taus) != known["groups"][0]["rmst"]["tau"]:
             found[version] = _told(source, state, replace(asked[version], tau=float(min(taus))))
     return found
 
 
 def _told(source: str, state: str, question: Question) -> Answer | str:
     try:
-        return answer(source, state, question)
+        return analyse(replace(table_of(source, state), per_round=None), question, models=False)
     except UserError as error:
         return str(error)
 

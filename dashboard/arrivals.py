@@ -1,15 +1,17 @@
 """What has arrived of a simulation: progress by the parts on the disk, and the results in them so far."""
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from dashboard.jobs import Job
 from experiments.analysis_parts import Tally
 
-BUDGET_S = 0.05  # of reading parts in one look
+BUDGET_S = 0.03  # of reading parts in one look
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,30 @@ class Arrivals:
         self._job = job
         self._tally = Tally(job.by)
         self._lock = threading.Lock()
+        self._written: dict[str, float] = {}  # when, by name
         self._answer: dict[str, Any] | None = None
 
     def look(self, budget_s: float = BUDGET_S) -> tuple[Progress, dict[str, Any] | None]:
         """Read new parts for that long: the progress and an answer like the analysis's, None before the first part."""
         begun = time.perf_counter()
-        found = {}
+        folder = self._job.folder / "parts"
         try:
-            for part in (self._job.folder / "parts").iterdir():
-                if part.suffix == ".parquet":
-                    found[part.name] = part
-            written = {name: part.stat().st_mtime for name, part in found.items()}
+            names = {part.name for part in folder.iterdir() if part.suffix == ".parquet"}
         except OSError:
-            written = {}
+            names = set()
         with self._lock:
-            before = len(self._tally.parts)
-            for name in sorted(found.keys() - self._tally.parts):
-                if time.perf_counter() - begun > budget_s:
+            fresh = sorted(names - self._tally.parts)
+            for i, name in enumerate(fresh):
+                if i and time.perf_counter() - begun > budget_s:
                     break
-                self._tally.add(found[name])
-            if len(self._tally.parts) > before or self._answer is None:
+                self._tally.add(folder / name)
+            if fresh or self._answer is None:
                 self._answer = self._answered()
-            return Progress(len(found), self._job.parts, self._remaining(list(written.values()))), self._answer
+            return Progress(len(names), self._job.parts, self._remaining(folder, names)), self._answer
+
+    def is_complete(self) -> bool:
+        """Whether every part of the job is in the answer."""
+        return self.num_counted() >= self._job.parts
 
     def num_counted(self) -> int:
         """Parts that are in the answer."""
@@ -61,13 +65,16 @@ class Arrivals:
         events = {code: sum(group["events"].get(code, 0) for group in groups) for code in sorted(codes)}
         return {"n": self._tally.num_people, "events": events, "groups": groups} if groups else None
 
-    def _remaining(self, written: list[float]) -> float | None:
+    def _remaining(self, folder: Path, names: set[str]) -> float | None:
         """From the pace between the first and the last part of this process; parts of an earlier one say nothing."""
-        own = sorted(t for t in written if t >= self._job.started)
+        for name in names - self._written.keys():
+            with contextlib.suppress(OSError):
+                self._written[name] = (folder / name).stat().st_mtime
+        own = sorted(t for name, t in self._written.items() if t >= self._job.started and name in names)
         if len(own) < 2 or own[-1] <= own[0]:
             return None
         pace = (len(own) - 1) / (own[-1] - own[0])
-        return max((self._job.parts - len(written)) / pace - (time.time() - own[-1]), 0.0)
+        return max((self._job.parts - len(names)) / pace - (time.time() - own[-1]), 0.0)
 
 
 @lru_cache(maxsize=16)

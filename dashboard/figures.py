@@ -5,8 +5,9 @@ blue-yellow deficiency; groups beyond their number repeat them with another dash
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
@@ -25,25 +26,43 @@ AXIS = 80  # px below a plot for its axis and title, which a chart's height incl
 DEGREES = ("true", "estimated")
 
 
-def incidence(rows: Sequence[Row], groups: Sequence[str], time: str, event: str) -> alt.LayerChart:
+class Drawn(NamedTuple):
+    """A chart that is drawn again and again: its data, and a specification that was checked once."""
+
+    data: Any  # a data frame
+    spec: dict[str, Any]
+
+
+def incidence(rows: Sequence[Row], groups: Sequence[str], time: str, event: str) -> Drawn:
     """Step lines of the cumulative incidence of one event with pointwise 95% bands."""
     data = _frame(thinned(drawn(rows, groups)), ("group", "t", "estimate", "low", "high"))
+    return Drawn(data, _incidence(tuple(groups), time, event))
+
+
+@lru_cache(maxsize=64)
+def _incidence(groups: tuple[str, ...], time: str, event: str) -> dict[str, Any]:
+    """The chart without data: altair takes a tenth of a second to check one, and a page draws one each second."""
     colour, dash = _styled("group", style_of(groups))
-    x = alt.X("t:Q", title=time, scale=alt.Scale(zero=True, nice=False), axis=alt.Axis(tickMinStep=1))
+    x = alt.X("t:Q", title=time, scale=alt.Scale(zero=True, nice=False), axis=alt.Axis(tickMinStep=1, tickCount=12))
     y = alt.Y("estimate:Q", title=f"share {event}", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
     tips = [
         alt.Tooltip("group:N"),
         alt.Tooltip("t:Q", title=time),
         *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("estimate", "low", "high")),
     ]
-    base = alt.Chart(data)
+    base = alt.Chart()
     band = base.mark_area(interpolate="step-after", opacity=0.15).encode(x=x, y="low:Q", y2="high:Q", color=colour)
     line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(x, y, color=colour, strokeDash=dash)
     reach = base.mark_point(size=60, opacity=0).encode(x, y, tooltip=tips)  # what a pointer finds
-    return alt.layer(band, line, reach).properties(height=300)
+    whole = alt.layer(band, line, reach).properties(height=300).to_dict()
+    # Every layer names a data set of no rows; without it each takes the data that are sent beside.
+    layers = [{key: value for key, value in layer.items() if key != "data"} for layer in whole["layer"]]
+    return {"layer": layers, "height": whole["height"]}
 
 
-def whiskers(rows: Sequence[Row], groups: Sequence[str], value: str, as_percent: bool = False) -> alt.LayerChart:
+def whiskers(
+    rows: Sequence[Row], groups: Sequence[str], value: str, as_percent: bool = False, zero: bool = True
+) -> alt.LayerChart:
     """Dots with 95% intervals: a line of the chart for each `row`, in the order given, groups below each other in it.
 
     What has no estimate stands there as its note. Names stand above their line, so that a long one takes no width.
@@ -60,7 +79,8 @@ def whiskers(rows: Sequence[Row], groups: Sequence[str], value: str, as_percent:
     colour, _ = _styled("group", style_of(groups))
     scale = alt.Scale(domain=[0, height], reverse=True, nice=False, zero=False)
     y = alt.Y("y:Q", scale=scale, axis=None)
-    x = alt.X("estimate:Q", title=value, scale=alt.Scale(zero=True), axis=alt.Axis(format="%" if as_percent else "~g"))
+    axis = alt.Axis(format="%", tickCount=6) if as_percent else alt.Axis(tickCount=6)
+    x = alt.X("estimate:Q", title=value, scale=alt.Scale(zero=zero), axis=axis)
     tips = [
         *(alt.Tooltip(f"{name}:N") for name in ("row", "group")),
         *(alt.Tooltip(f"{name}:Q", format=".4g") for name in ("estimate", "low", "high")),

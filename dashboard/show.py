@@ -73,7 +73,10 @@ def figure(
 ) -> None:
     """A figure: what is drawn, the chart, what it does not show, and behind a click its data and its commands."""
     st.markdown(f"##### {title}")
-    st.altair_chart(chart, width="stretch", key=f"{key}-chart", alt=title)
+    if isinstance(chart, figures.Drawn):
+        st.vega_lite_chart(chart.data, chart.spec, width="stretch", key=f"{key}-chart", alt=title)
+    else:
+        st.altair_chart(chart, width="stretch", key=f"{key}-chart", alt=title)
     st.caption(f"Not shown: {not_shown}")
     behind(data, words, key)
 

@@ -10,6 +10,7 @@ from dashboard.arrivals import arrivals_of, duration_words
 from experiments.analysis_groups import Question
 
 REFRESH_S = 1
+PATIENCE_S = 1.0  # of reading parts before a page of a finished simulation is drawn
 
 
 def show_job(job: jobs.Job, found: Sequence[jobs.Job]) -> None:
@@ -34,7 +35,11 @@ def show_job(job: jobs.Job, found: Sequence[jobs.Job]) -> None:
         st.page_link("pages/analyse.py", label="Analyse it", query_params={"source": job.name})
     if problem := st.session_state.pop("simulate-problem", ""):
         st.error(show.literal(problem))
-    st.fragment(_arriving, run_every=REFRESH_S if state == "running" else None)(job, state)
+    reader = arrivals_of(job)
+    if state != "running":
+        reader.look(PATIENCE_S)  # nothing else is waiting
+    goes_on = state == "running" or not reader.is_complete()
+    st.fragment(_arriving, run_every=REFRESH_S if goes_on else None)(job, state)
 
 
 def _chosen() -> None:
@@ -54,8 +59,9 @@ def _arriving(job: jobs.Job, drawn_as: str) -> None:
     """Progress and results so far. It is drawn again each second while the process runs, and so has to be quick."""
     if drawn_as == "running" and not job.is_alive():
         st.rerun()
-    progress, answer = arrivals_of(job).look()
-    counted = arrivals_of(job).num_counted()
+    reader = arrivals_of(job)
+    progress, answer = reader.look()
+    counted = reader.num_counted()
     share = min(progress.done / max(progress.parts, 1), 1.0)
     st.progress(
         share, text=f"{progress.done:,} of {progress.parts:,} parts{_rest(job, drawn_as, progress.remaining_s)}"

@@ -91,7 +91,8 @@ def rows_of(page: AppTest) -> list[dict[str, Any]]:
     """Every chart's longest table, as columns."""
     found = []
     for chart in page.get("vega_lite_chart"):
-        tables = [pa.ipc.open_stream(d.data.data).read_all() for d in chart.proto.datasets]
+        sent = [d.data.data for d in chart.proto.datasets] or [chart.proto.data.data]
+        tables = [pa.ipc.open_stream(content).read_all() for content in sent]
         found.append(max(tables, key=lambda table: table.num_rows).to_pydict())
     return found
 
