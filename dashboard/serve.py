@@ -30,8 +30,12 @@ def main() -> int:
     token = os.environ.pop("CALIB_DASHBOARD_TOKEN", "") or secrets.token_urlsafe(24)
     import streamlit as st
     from starlette.middleware import Middleware
+    from streamlit.runtime.pages_manager import PagesManager
 
     from dashboard.guard import Guard
+
+    # Until app.py has run once Streamlit takes pages/ for its older kind of app, and a deep link would miss app.py.
+    PagesManager.uses_pages_directory = False
 
     app = st.App(APP, middleware=[Middleware(Guard, token=token, port=port)])
     threading.Thread(target=_announce, args=(port, token), daemon=True, name="announce").start()
