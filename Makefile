@@ -23,8 +23,11 @@ $(VENV)/.compiled: $(VENV)/.installed $(NUMBERS)
 	$(PY) -m experiments.warm
 	@touch $@
 
+# One session, then 2 x 200 people to analyse: a folder for each state of the code, kept when there.
 run: $(VENV)/.compiled
 	$(VENV)/bin/calib run apartment --device roomba:emulator --person rational --seed 7 --rounds 12
+	$(VENV)/bin/calib simulate apartment --role tool,advisor --people 200 --seed 7 --rounds 12 \
+	    --out out/first-$$($(PY) -c "from calib.provenance import code_sha256; print(code_sha256()[:8])")
 
 # The tests drive a browser and a database server, Debian's own.
 $(VENV)/.system: | $(VENV)/.installed

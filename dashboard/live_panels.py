@@ -1,6 +1,5 @@
 """The parts of the Live page, each drawn by one function from a link or from documents."""
 
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -11,9 +10,10 @@ from calib.errors import JournalError, UserError
 from calib.journal import Entry, open_journal
 from calib.scenario import Scenario, load_scenario_text
 from calib.summary import summarise
-from dashboard import cards, live_figures
+from dashboard import cards, data, live_figures
 from dashboard.floor import picture
 from dashboard.link import HEARTBEAT_S, Link
+from dashboard.show import literal
 from devices.home.types import FloorPlan
 
 # Streamlit's own sign of a running script has a button "Stop" that stops no robot: it must not stand beside ours.
@@ -39,11 +39,6 @@ _LINK = {
 _GAPS = ("capability", "menu", "mental_model", "choice", "mediation", "execution")
 
 
-def journal_url() -> str:
-    """The journal that the pages read where a run does not name its own."""
-    return os.environ.get("CALIB_JOURNAL", "sqlite:///./calib.db")
-
-
 @lru_cache(maxsize=8)
 def _scenario(text: str, file: str) -> Scenario:
     return load_scenario_text(text, file)
@@ -65,7 +60,7 @@ def drawn(link: Link) -> tuple[object, ...]:
 def past(attach: Callable[[str], None]) -> None:
     """The last runs of the journal, each to be looked at."""
     try:
-        with open_journal(journal_url(), create=False) as journal:
+        with open_journal(data.journal_url(), create=False) as journal:
             rows = journal.runs()[-8:][::-1]
     except (JournalError, UserError):
         return  # there is no journal yet
@@ -171,14 +166,13 @@ def _button(link: Link, pending: dict[str, Any], label: str, value: int = 0, pri
 
 
 def _reply(link: Link, name: str, number: int, value: int) -> None:
-    if error := link.reply(name, number, value):
-        st.session_state["note"] = error
+    st.session_state["note"] = link.reply(name, number, value)
     link.beat()
 
 
 def _choice(link: Link, pending: dict[str, Any]) -> None:
     st.subheader("How shall the robot clean?", anchor=False)
-    st.caption(f"Round {pending['round']}. The circumstances: {pending['context']}".replace("_", " "))
+    st.caption(f"Round {pending['round']}. The circumstances: {literal(pending['context'].replace('_', ' '))}")
     proposal = pending["proposal"]
     if proposal:
         with st.container(border=True, key="proposal"):
@@ -191,7 +185,7 @@ def _choice(link: Link, pending: dict[str, Any]) -> None:
     for i, mode in enumerate(pending["modes"]):
         with columns[i % 3], st.container(border=True, key=f"mode-{i}"):
             st.html(f"<b>{cards.words(mode['label'])}</b><br>{cards.words(mode['description'])}")
-            _button(link, pending, f"Take {mode['label']}".replace("[", "(").replace("]", ")"), i)
+            _button(link, pending, f"Take {literal(mode['label'])}", i)
 
 
 def _comparison(link: Link, pending: dict[str, Any]) -> None:
@@ -225,9 +219,7 @@ def _ready(link: Link, pending: dict[str, Any]) -> None:
 
 def _arm(link: Link, pending: dict[str, Any]) -> None:
     within = "" if pending["within_s"] is None else f" Within {pending['within_s']:g} s, else the run ends."
-    st.warning(
-        f"The robot was stopped: {pending['reason']}. Nothing moves until you allow it.{within}".replace("$", "")
-    )
+    st.warning(f"The robot was stopped: {literal(pending['reason'])}. Nothing moves until you allow it.{within}")
     _button(link, pending, "It may move again: arm", primary=True)
 
 
@@ -293,7 +285,7 @@ def summary(entries: list[Entry], url: str) -> None:
     start, stop = bodies[0], next(b for b in bodies if b["type"] == "stop")
     for mark in stop["marks"]:
         if "reason" in mark:
-            st.caption(f"Round {mark['round']}: {mark['reason']}".replace("$", ""))
+            st.caption(f"Round {mark['round']}: {literal(mark['reason'])}")
     charts(
         [b for b in bodies if b["type"] in ("start", "round")],
         [a.name for a in _scenario(start["scenario_text"], start["scenario"]).attributes],
@@ -301,7 +293,8 @@ def summary(entries: list[Entry], url: str) -> None:
     )
     st.code(f"calib replay {s['run']}" + ("" if url == "sqlite:///./calib.db" else " --journal JOURNAL"), language=None)
     st.caption(
-        f"{s['kind']}, on a {s['rung']} ({s['device']}), role {s['role']}, policy {s['policy']}, seed {s['seed']}. "
+        f"{s['kind']}, on a {s['rung']} ({literal(s['device'])}), role {s['role']}, "
+        f"policy {literal(s['policy'])}, seed {s['seed']}. "
         "Not shown: whether the setting would still please next week."
     )
 

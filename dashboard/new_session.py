@@ -1,12 +1,12 @@
 """The form of a new session: widgets in, the words of `calib run` out."""
 
-import os
 from pathlib import Path
 
 import streamlit as st
 
 from calib.policies import policy_names
 from calib.scenario import ROLES
+from dashboard.data import data_folder, journal_url
 from experiments.people import person_names
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "scenarios"
@@ -17,8 +17,7 @@ ME = "me"
 
 def scenarios() -> list[str]:
     """The scenarios that may be chosen here: those that come with the lab, and TOML files of the data folder."""
-    data = Path(os.environ.get("CALIB_DATA", "out"))
-    return [*sorted(p.stem for p in _SHIPPED.glob("*.toml")), *sorted(str(p) for p in data.glob("*.toml"))]
+    return [*sorted(p.stem for p in _SHIPPED.glob("*.toml")), *sorted(str(p) for p in data_folder().glob("*.toml"))]
 
 
 def form() -> list[str] | None:
@@ -52,7 +51,7 @@ def form() -> list[str] | None:
     device = _ROBOTS[robot] + (port.strip() if robot == "real Roomba" else "")
     words = [scenario, "--device", device, "--person", "human" if person == ME else person, "--role", role]
     words += ["--policy", policy, "--seed", str(seed), "--audit", "on" if audit else "off"]
-    words += ["--journal", os.environ.get("CALIB_JOURNAL", "sqlite:///./calib.db")]
+    words += ["--journal", journal_url()]
     if robot != "real Roomba":
         words += ["--pace", _PACES[pace]]
     if rounds is not None:

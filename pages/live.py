@@ -7,11 +7,13 @@ import streamlit as st
 
 from calib.errors import JournalError, UserError
 from calib.registry import is_alive, runners
+from dashboard import data
 from dashboard import live_panels as panels
+from dashboard import start as starting
 from dashboard.link import REFRESH_S, Link, entry_of, stop
 from dashboard.new_session import form
 from dashboard.pulse import pulse
-from dashboard.start import start
+from dashboard.show import literal
 
 state, query = st.session_state, st.query_params
 
@@ -37,6 +39,7 @@ def leave() -> None:
     """Back to the choice of a session; the run itself goes on."""
     if "link" in state:
         state.pop("link").close()
+    state.pop("note", None)
     query.clear()
 
 
@@ -45,9 +48,9 @@ def choose() -> None:
     st.title("Live session", anchor=False)
     if words := form():
         try:
-            state["started"] = start(words)
+            state["started"] = starting.start(words)
         except OSError as error:
-            st.error(f"the session could not be started: {error}")
+            st.error(literal(f"the session could not be started: {error}"))
     if "started" in state:
         opening()
     living = runners()
@@ -69,7 +72,7 @@ def opening() -> None:
         attach(run)
         st.rerun()
     if started.has_ended():
-        st.error(f"the session did not begin: {started.last_line()}".replace("$", ""))
+        st.error(literal(f"the session did not begin: {started.last_line()}"))
         return
     st.info("The session begins. The first one of a scenario lays out its outcome map: half a minute.")
 
@@ -143,7 +146,7 @@ def finished(run: str, url: str) -> None:
     try:
         entries = panels.read_run(run, url)
     except (UserError, JournalError) as error:
-        st.error(f"run {run}: {error}".replace("$", ""))
+        st.error(literal(f"run {run}: {error}"))
         return
     if any(e.type == "stop" for e in entries):
         if "link" in state and is_alive(state["link"].entry):
@@ -156,8 +159,8 @@ def finished(run: str, url: str) -> None:
 
 
 st.html(panels.STYLE)
-if note := state.pop("note", ""):
-    st.warning(note.replace("$", ""))
+if note := state.get("note"):
+    st.warning(literal(note))
 if os.environ.get("CALIB_GUARDED") != "1":
     st.caption("Served without a token: anybody on this machine can lead. `make dashboard` asks for one.")
 if "run" not in query:
@@ -170,5 +173,5 @@ else:
     if entry is not None and state["link"].status.get("phase") != "finished":
         session(run)
     else:
-        finished(run, state["link"].entry.journal if "link" in state else panels.journal_url())
+        finished(run, state["link"].entry.journal if "link" in state else data.journal_url())
     st.button("Other sessions", key="leave", on_click=leave, type="tertiary")
