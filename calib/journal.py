@@ -1,4 +1,4 @@
-"""The journal: what happened in every session, append-only and durable, in SQLite or another database by URL.
+"""The journal: what happened in every session, append-only and durable, in SQLite or PostgreSQL by URL.
 
 Each run is a chain of entries. An entry's digest covers its salt and body; its chain covers the previous chain, its
 number, type and digest. So a body can be erased (body and salt become null) and the chain still verifies. The

@@ -1,11 +1,13 @@
 """The journal's tables, the database below them, and the upgrade of an older one.
 
-Tables and queries are SQLAlchemy Core and run on any database. What only SQLite has (pragmas, triggers, the backup)
-stands between the two marked lines; on another database the append-only rule is the business of its grants.
+Tables and queries are SQLAlchemy Core. What only SQLite has (pragmas, triggers, the backup) stands between the two
+marked lines, what only PostgreSQL has in calib/journal_postgresql.py, which is loaded where it is asked for.
 """
 
 import os
+import re
 import sqlite3
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +20,9 @@ from calib.errors import JournalError
 
 VERSION = 1
 BUSY_TIMEOUT_S = 10.0  # an append takes under a millisecond: who waits longer waits for somebody who hangs
+
+# A connection that broke, where a driver lets the socket's errors through as they are.
+LOST = (ConnectionError, TimeoutError, struct.error)
 
 TABLES = sa.MetaData()
 _HASH, _TIME, _NAME = sa.String(64), sa.String(40), sa.String(200)
@@ -75,18 +80,50 @@ tombstones = sa.Table(
 
 
 def make_engine(url: str) -> tuple[sa.Engine, str]:
-    """The engine of a URL and the name that messages call it by. Nothing is opened or made yet."""
+    """The engine of a URL and the name that messages call it by, without a password. Nothing is opened or made yet."""
     try:
         parsed = sa.make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            return _make_sqlite_engine(parsed)
-        return sa.create_engine(parsed), parsed.render_as_string(hide_password=True)
-    except sa.exc.ArgumentError as error:
-        raise JournalError(f"journal {url}: no database URL: write sqlite:///{url} for a file") from error
+    except (sa.exc.ArgumentError, ValueError) as error:
+        shown = re.sub(r"(?<=://).*@", "***@", url)
+        hint = (
+            f"write sqlite:///{url} for a file"
+            if shown == url
+            else "a password's signs are written as %40 and the like"
+        )
+        raise JournalError(f"journal {shown}: no database URL: {hint}") from error
+    if parsed.get_backend_name() == "sqlite":
+        return _make_sqlite_engine(parsed)
+    if parsed.get_backend_name() != "postgresql":
+        raise JournalError(f"journal {parsed.render_as_string()}: a journal is in SQLite or PostgreSQL: choose one")
+    from calib import journal_postgresql
+
+    try:
+        return journal_postgresql.make_postgresql_engine(parsed, BUSY_TIMEOUT_S)
     except ModuleNotFoundError as error:
+        where = journal_postgresql.without_password(parsed).render_as_string()
         raise JournalError(
-            f"journal {parsed.render_as_string()}: its driver is missing: install {error.name}, or use sqlite:///./calib.db"
+            f"journal {where}: its driver is missing: python -m pip install 'interaction-calibration-lab[postgresql]', "
+            "or use sqlite:///./calib.db"
         ) from error
+
+
+def without_password(url: str) -> str:
+    """The URL of a journal as it may be shown and handed on.
+
+    Its password goes into PGPASSWORD of this process, where only this user's processes find it, and its children.
+    """
+    if not url.startswith("postgresql"):
+        return url
+    from calib import journal_postgresql
+
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        return url  # whoever opens it says what is wrong
+    password = journal_postgresql.password_in(parsed)
+    if password is not None:
+        os.environ["PGPASSWORD"] = password
+    return journal_postgresql.without_password(parsed).render_as_string()
 
 
 def prepare(engine: sa.Engine, where: str, create: bool) -> None:
@@ -95,21 +132,29 @@ def prepare(engine: sa.Engine, where: str, create: bool) -> None:
         _create_sqlite(engine)
     version = read_version(engine, where)
     if version is None and engine.dialect.name != "sqlite" and create:
-        with engine.begin() as connection:
-            _create_tables(connection)
-        version = VERSION
+        version = _create_postgresql(engine, where)
     if version is None:
         raise JournalError(f"journal {where}: holds no journal: choose another journal")
     if version < VERSION:
         raise JournalError(f"journal {where}: made by an older version ({version}): run `calib journal migrate`")
+    if engine.dialect.name != "sqlite" and create:
+        from calib.journal_postgresql import check_writable
+
+        with engine.begin() as connection:
+            check_writable(connection, where)
 
 
 def read_version(engine: sa.Engine, where: str) -> int | None:
     """The schema version; None where there is no journal; a newer one is refused."""
     with engine.begin() as connection:
-        if not sa.inspect(connection).has_table("meta"):
-            return None
-        text = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+        return _version_in(connection, where)
+
+
+def _version_in(connection: sa.Connection, where: str) -> int | None:
+    inspector = sa.inspect(connection)
+    if not inspector.has_table("meta") or {"key", "value"} - {c["name"] for c in inspector.get_columns("meta")}:
+        return None
+    text = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
     if text is None or not text.isdecimal():
         return None
     if int(text) > VERSION:
@@ -123,6 +168,23 @@ def read_version(engine: sa.Engine, where: str) -> int | None:
 def _create_tables(connection: sa.Connection) -> None:
     TABLES.create_all(connection)
     connection.execute(meta.insert().values(key="schema_version", value=str(VERSION)))
+
+
+def _create_postgresql(engine: sa.Engine, where: str) -> int:
+    from calib.journal_postgresql import create_triggers
+
+    with engine.execution_options(writes=True).begin() as connection:
+        version = _version_in(connection, where)  # another process may have made it meanwhile
+        if version is not None:
+            return version
+        taken = sorted(set(sa.inspect(connection).get_table_names()) & set(TABLES.tables))
+        if taken:
+            raise JournalError(
+                f"journal {where}: has a table {taken[0]} of another program: give the journal a database of its own"
+            )
+        _create_tables(connection)
+        create_triggers(connection)
+    return VERSION
 
 
 # The database's error by the beginning of its SQLite name -> what is wrong, and what to do.
@@ -143,13 +205,25 @@ def explained(where: str) -> Iterator[None]:
     """Turn the database's errors into one line that says what to do. Broken rules of the schema pass through."""
     try:
         yield
-    except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+    except sa.exc.IntegrityError:
         raise
-    except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
-        cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-        name = getattr(cause, "sqlite_errorname", "")
-        remedy = next((text for begin, text in _REMEDIES.items() if name.startswith(begin)), None)
-        raise JournalError(f"journal {where}: {remedy or str(cause).splitlines()[0]}") from error
+    except LOST as error:
+        raise JournalError(f"journal {where}: the connection was lost: look at the server, then try again") from error
+    except (sa.exc.DBAPIError, sqlite3.DatabaseError) as error:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if isinstance(cause, sqlite3.Error):
+            if isinstance(error, sa.exc.ProgrammingError | sa.exc.InterfaceError):
+                raise
+            name = getattr(cause, "sqlite_errorname", "")
+            known = next((text for begin, text in _REMEDIES.items() if name.startswith(begin)), None)
+            remedy: str | None = known or str(cause).splitlines()[0]
+        else:
+            from calib.journal_postgresql import remedy_of
+
+            remedy = remedy_of(cause) if cause is not None else str(error)
+        if remedy is None:
+            raise
+        raise JournalError(f"journal {where}: {remedy}") from error
 
 
 # ---- only SQLite, from here to the next line ----
@@ -275,6 +349,10 @@ def scrub(engine: sa.Engine, where: str) -> None:
     """Make erased bytes leave the files too: the write-ahead log is emptied and the file is written anew."""
     path = sqlite_path(engine)
     if path is None:
+        from calib.journal_postgresql import scrub_postgresql
+
+        with explained(where):
+            scrub_postgresql(engine, where)
         return
     with explained(where), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
         connection.execute("VACUUM")
@@ -285,10 +363,14 @@ def scrub(engine: sa.Engine, where: str) -> None:
         )
 
 
-def backups(engine: sa.Engine) -> list[Path]:
-    """The copies that `migrate` left beside a journal. An erasure does not reach them."""
+def backups(engine: sa.Engine) -> list[Path | str]:
+    """The copies that `migrate` left beside a journal, files or schemas. An erasure does not reach them."""
     path = sqlite_path(engine)
-    return sorted(path.parent.glob(f"{path.stem}.backup-*{path.suffix}")) if path else []
+    if path is None:
+        from calib.journal_postgresql import backup_schemas
+
+        return [*backup_schemas(engine)]
+    return [*sorted(path.parent.glob(f"{path.stem}.backup-*{path.suffix}"))]
 
 
 def _back_up(path: Path, version: int) -> Path:
@@ -300,32 +382,15 @@ def _back_up(path: Path, version: int) -> Path:
     return target
 
 
-def migrate(url: str) -> Path | None:
-    """Bring an older journal up to date and return its backup; None, and nothing done, where it is current."""
-    engine, where = make_engine(url)
-    path = sqlite_path(engine)
-    if path is None:
-        raise JournalError(f"journal {where}: only SQLite journals are upgraded here: use the database's own tools")
-    try:
-        with explained(where):
-            _sqlite_is_new(engine, where, create=False)
-            version = read_version(engine, where)
-            if version is None:
-                raise JournalError(f"journal {where}: holds no journal: choose another journal")
-            if version == VERSION:
-                return None
-            with engine.execution_options(writes=True).begin() as connection:
-                backup = _back_up(path, version)  # under the write lock: nothing can be appended after the copy
-                for name in _TRIGGERS:
-                    connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-                for step in STEPS[version:]:
-                    step(connection)
-                _create_triggers(connection)
-                connection.execute(meta.update().where(meta.c.key == "schema_version").values(value=str(VERSION)))
-            _use_wal(path)
-            return backup
-    finally:
-        engine.dispose()
+def _migrate_sqlite(engine: sa.Engine, path: Path, version: int) -> Path:
+    with engine.execution_options(writes=True).begin() as connection:
+        backup = _back_up(path, version)  # under the write lock: nothing can be appended after the copy
+        for name in _TRIGGERS:
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+        _climb(connection, version)
+        _create_triggers(connection)
+    _use_wal(path)
+    return backup
 
 
 # ---- end of what only SQLite has ----
@@ -335,6 +400,43 @@ def _salts(connection: sa.Connection) -> None:
     """0 -> 1: digests are salted. Older entries keep theirs, with an empty salt, so their chains stay as they are."""
     connection.exec_driver_sql("ALTER TABLE entries ADD COLUMN salt VARCHAR(32)")
     connection.exec_driver_sql("UPDATE entries SET salt = ''")
+
+
+def migrate(url: str) -> Path | str | None:
+    """Bring an older journal up to date and return its backup, a file or a schema; None where it is current."""
+    engine, where = make_engine(url)
+    path = sqlite_path(engine)
+    try:
+        with explained(where):
+            if path is not None:
+                _sqlite_is_new(engine, where, create=False)
+            version = read_version(engine, where)
+            if version is None:
+                raise JournalError(f"journal {where}: holds no journal: choose another journal")
+            if version == VERSION:
+                return None
+            if path is not None:
+                return _migrate_sqlite(engine, path, version)
+            return _migrate_postgresql(engine, version)
+    finally:
+        engine.dispose()
+
+
+def _migrate_postgresql(engine: sa.Engine, version: int) -> str:
+    from calib.journal_postgresql import back_up, create_triggers, drop_triggers
+
+    with engine.execution_options(writes=True).begin() as connection:
+        backup = back_up(connection, version)
+        drop_triggers(connection)
+        _climb(connection, version)
+        create_triggers(connection)
+    return backup
+
+
+def _climb(connection: sa.Connection, version: int) -> None:
+    for step in STEPS[version:]:
+        step(connection)
+    connection.execute(meta.update().where(meta.c.key == "schema_version").values(value=str(VERSION)))
 
 
 # STEPS[n] leads from version n to n + 1. A step spells out its own SQL: the tables above are those of today.

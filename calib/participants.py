@@ -33,7 +33,7 @@ class Erasure:
     entries: int
     names: int
     already: str | None
-    backups: list[Path]  # copies of the journal that the erasure did not reach
+    backups: list[Path | str]  # copies of the journal that the erasure did not reach
 
 
 def enrol(

@@ -29,8 +29,10 @@ def data_folder() -> Path:
 
 
 def journal_url() -> str:
-    """The journal that pages read."""
-    return os.environ.get("CALIB_JOURNAL") or "sqlite:///./calib.db"
+    """The journal that pages read, without a password: it is shown, and handed to the commands that are started."""
+    from calib.journal_store import without_password
+
+    return without_password(os.environ.get("CALIB_JOURNAL") or "sqlite:///./calib.db")
 
 
 def inside(name: str) -> Path:

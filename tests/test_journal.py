@@ -279,8 +279,10 @@ def test_wrong_names(tmp_path):
         open_journal(f"sqlite:///{tmp_path}/missing/calib.db")
     with refused("no such file", "calib run"):
         open_journal(f"sqlite:///{tmp_path}/calib.db", create=False)
-    with refused("driver is missing", "install"):
+    with refused("by pg8000", "write postgresql://"):
         open_journal("postgresql+psycopg2://host/lab")
+    with refused("in SQLite or PostgreSQL"):
+        open_journal("mysql://host/lab")
     assert list(tmp_path.iterdir()) == []
     assert issubclass(JournalError, UserError)
 
