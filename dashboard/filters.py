@@ -34,7 +34,7 @@ def source_box(view: address.View, found: Sequence[Source]) -> None:
         return f"journal ({paths.get(name, '')})" if name == JOURNAL else paths.get(name, name)
 
     _set("source", shown)
-    st.selectbox("Source", options, format_func=label, key="analyse-source", on_change=_moved)
+    st.selectbox("Source", options, format_func=label, key="analyse-source", on_change=_other_source)
 
 
 def question_boxes(view: address.View, offered: Mapping[str, Sequence[str]]) -> None:
@@ -92,6 +92,11 @@ def _several(
 
 def _set(name: str, value: Any) -> None:
     st.session_state[f"analyse-{name}"] = value
+
+
+def _other_source() -> None:
+    """Another source begins without filters: columns and horizons of the one before need not fit it."""
+    st.query_params.from_dict(address.write(address.View(st.session_state["analyse-source"])))
 
 
 def _moved() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from calib.errors import UserError
 from dashboard.data import JOURNAL, data_folder
+from experiments.population import CHUNKS
 
 _PARTS = 20  # of a condition at least, so that progress is seen, unless parts would get too small
-_FEWEST, _MOST = 16, 256  # people in a part
+_USUAL = 256  # people in a part, where the engine has no number of its own
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -21,6 +22,7 @@ class Simulation:
     roles: tuple[str, ...]
     policies: tuple[str, ...]
     persons: tuple[str, ...]
+    engine: str
     people: int  # in each condition
     rounds: int | None  # None: the scenario's
     seed: int
@@ -45,7 +47,8 @@ class Simulation:
     @property
     def chunk(self) -> int:
         """People in a part."""
-        return min(max(self.people // _PARTS, _FEWEST), _MOST)
+        most = CHUNKS.get(self.engine, _USUAL)
+        return min(max(self.people // _PARTS, most // 16), most)
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -61,6 +64,7 @@ class Simulation:
         words = ["calib", "simulate", self.scenario, "--people", str(self.people)]
         words += ["--role", ",".join(self.roles), "--policy", ",".join(self.policies)]
         words += [word for person in self.persons for word in ("--person", person)]
+        words += ["--engine", self.engine]
         words += ["--rounds", str(self.rounds)] if self.rounds is not None else []
         words += ["--seed", str(self.seed), "--jobs", str(self.jobs), "--chunk", str(self.chunk)]
         return [*words, "--out", str(folder_of(self.name))]

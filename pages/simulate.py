@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from calib.engines import engine_names
 from calib.policies import policy_names
 from calib.scenario import ROLES
 from dashboard import jobs, show, simulate_panels
@@ -23,14 +24,25 @@ left, middle, right = st.columns(3)
 roles = left.multiselect("Roles of the machine", ROLES, ["tool", "advisor"], key="simulate-roles")
 policies = middle.multiselect("Policies", policy_names(), ["information_gain"], key="simulate-policies")
 persons = right.multiselect("Person models", person_names(), ["rational"], key="simulate-persons")
-left, middle, right = st.columns(3)
-seed = left.number_input("Seed", 0, 2**31, 0, key="simulate-seed")
-num_jobs = middle.number_input("Processes", 1, 256, os.cpu_count() or 1, key="simulate-jobs")
+first, second, third, fourth = st.columns(4)
+engines = engine_names()
+engine = first.selectbox("Engine", engines, engines.index("live"), key="simulate-engine")
+seed = second.number_input("Seed", 0, 2**31, 0, key="simulate-seed")
+num_jobs = third.number_input("Processes", 1, 256, os.cpu_count() or 1, key="simulate-jobs")
 asked = Simulation(
-    scenario, tuple(roles), tuple(policies), tuple(persons), people, rounds, seed, num_jobs, own_name(scenario, seed)
+    scenario=scenario,
+    roles=tuple(roles),
+    policies=tuple(policies),
+    persons=tuple(persons),
+    engine=engine,
+    people=people,
+    rounds=rounds,
+    seed=seed,
+    jobs=num_jobs,
+    name=own_name(scenario, seed),
 )
 asked = jobs.named(asked)
-name = right.text_input("Folder", key="simulate-name", placeholder=asked.name)
+name = fourth.text_input("Folder", key="simulate-name", placeholder=asked.name)
 with show.refusals():
     asked = replace(asked, name=name or asked.name)
     words = asked.words()

@@ -29,7 +29,7 @@ from populations import made_up_rows, write_population
 from test_pages_analyse import commands, seen, told
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = Simulation("arena", ("tool", "advisor"), ("random",), ("rational",), 40, 4, 3, 1, "arena-3")
+SMALL = Simulation("arena", ("tool", "advisor"), ("random",), ("rational",), "live", 40, 4, 3, 1, "arena-3")
 
 
 @pytest.fixture
@@ -84,7 +84,9 @@ def test_it_says_beforehand_what_it_will_do(data: Path) -> None:
     page.number_input(key="simulate-seed").set_value(9).run()
     assert any("4 conditions × 1,000 people = 4,000 sessions, in 80 parts" in m.value for m in page.markdown)
     line = "calib simulate arena --people 1000 --role tool,advisor --policy information_gain --person rational "
-    assert commands(page) == [line + "--person impatient --seed 9 --jobs 2 --chunk 50 --out out/arena-9"]
+    assert commands(page) == [line + "--person impatient --engine live --seed 9 --jobs 2 --chunk 50 --out out/arena-9"]
+    page.selectbox(key="simulate-engine").select("oracle").run()
+    assert "--engine oracle" in commands(page)[0] and any("in 16 parts" in m.value for m in page.markdown)
     assert not list(data.iterdir()), "looking starts nothing and writes nothing"
 
 
