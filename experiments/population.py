@@ -223,7 +223,9 @@ def is_there(plan: Plan, folder: Path, part: Part) -> bool:
         raise UserError(f"{path}: cannot be read ({error.strerror}): look at its permissions") from None
     try:
         table = _decoded(content)
-    except (OSError, pa.ArrowException):
+        if [(field.name, field.type) for field in table.schema] != [*COLUMNS, *DETAILS]:
+            return False
+    except Exception:  # what a flipped bit makes of a file fails in many ways
         return False
     if (table.schema.metadata or {}).get(_LABEL) != _label(plan, part):
         raise UserError(f"{path}: is a part of another simulation: move it away and run again")
