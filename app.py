@@ -2,7 +2,10 @@
 
 import streamlit as st
 
+from dashboard.style import PAGES
+
 st.set_page_config(page_title="Interaction calibration lab", layout="wide", initial_sidebar_state="collapsed")
+st.html(PAGES)
 st.navigation(
     [
         st.Page("pages/live.py", title="Live", url_path="live", default=True),

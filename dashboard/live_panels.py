@@ -16,21 +16,6 @@ from dashboard.link import HEARTBEAT_S, Link
 from dashboard.show import literal
 from devices.home.types import FloorPlan
 
-# Streamlit's own sign of a running script has a button "Stop" that stops no robot: it must not stand beside ours.
-STYLE = """<style>
-[data-testid="stStatusWidget"], [data-testid="stAppDeployButton"] { display: none; }
-[data-testid="stMainBlockContainer"] { padding-top: 4rem; }
-.st-key-stop_bar { position: sticky; top: 3.2rem; z-index: 50; background: var(--background-color, inherit); }
-.st-key-stop button { background: #b3261e; border-color: #b3261e; color: #fff; min-height: 3.2rem; }
-.st-key-stop button p { font-size: 1.25rem; font-weight: 700; letter-spacing: 0.05em; }
-.st-key-stop button:hover, .st-key-stop button:focus { background: #8c1d18; color: #fff; }
-.st-key-pulse_box, .st-key-pulse_box * { opacity: 1 !important; }
-table.card, table.figures { border-collapse: collapse; width: 100%; font-size: 0.95rem; }
-table.card td, table.figures td, table.figures th { padding: 0.2rem 0.5rem 0.2rem 0; border: none; text-align: left; }
-table.card td.figure { text-align: right; font-variant-numeric: tabular-nums; }
-table.figures td { font-variant-numeric: tabular-nums; border-top: 1px solid rgba(128,128,128,0.25); }
-</style>"""
-
 _LINK = {
     "ready": "link ready",
     "lost": "LINK LOST: the runner is looking for the robot",

@@ -6,7 +6,7 @@ import streamlit as st
 
 from calib.policies import policy_names
 from calib.scenario import ROLES
-from dashboard.data import data_folder, journal_url
+from dashboard.data import data_folder
 from experiments.people import person_names
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "scenarios"
@@ -51,7 +51,6 @@ def form() -> list[str] | None:
     device = _ROBOTS[robot] + (port.strip() if robot == "real Roomba" else "")
     words = [scenario, "--device", device, "--person", "human" if person == ME else person, "--role", role]
     words += ["--policy", policy, "--seed", str(seed), "--audit", "on" if audit else "off"]
-    words += ["--journal", journal_url()]
     if robot != "real Roomba":
         words += ["--pace", _PACES[pace]]
     if rounds is not None:

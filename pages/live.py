@@ -158,7 +158,6 @@ def finished(run: str, url: str) -> None:
         st.error("There is no run of this name.")
 
 
-st.html(panels.STYLE)
 if note := state.get("note"):
     st.warning(literal(note))
 if os.environ.get("CALIB_GUARDED") != "1":

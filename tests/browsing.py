@@ -1,5 +1,6 @@
 """The dashboard in a real browser, Debian's chromium: fixtures, and what every page of a test must keep to."""
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
@@ -64,11 +66,13 @@ class Dashboard:
         return [RunnerEntry(**json.loads(p.read_text())) for p in sorted(folder.glob("*.json"))]
 
     def close(self) -> None:
-        """End the server and every run that pages began: those are processes of their own."""
+        """End the server and everything that pages began: those are processes of their own."""
         self.process.terminate()
-        for entry in self.runners():
-            subprocess.run(["kill", "-9", str(entry.pid)], check=False)
         self.process.wait(10)
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("CALIB_RUNTIME_DIR") == str(self.lab.folder):
+                    process.kill()
 
 
 @pytest.fixture

@@ -49,6 +49,11 @@ def test_a_person_leads_five_rounds_on_an_emulated_roomba_and_reloads_in_the_mid
     expect(page.get_by_text("this page leads")).to_be_visible()
     assert page.url == before, "the address alone brings the page back"
     snap(page, "live-question")
+    page.get_by_text("What it believes about what counts for you").scroll_into_view_if_needed()
+    page.mouse.wheel(0, 5000)
+    page.wait_for_timeout(500)
+    box = page.get_by_role("button", name="STOP").bounding_box()
+    assert box is not None and 0 <= box["y"] < 200, "STOP is in reach wherever one has scrolled to"
     names += [answer(page, dashboard, asked) for _ in range(8)]
     expect(page.get_by_text("The session is over")).to_be_visible()
     snap(page, "live-summary")
