@@ -56,6 +56,7 @@ def question_boxes(view: address.View, offered: Mapping[str, Sequence[str]]) -> 
         _set("tau", q.tau)
         st.number_input(
             "Restricted mean to (tau)",
+            value=None,  # else an emptied box is a zero
             placeholder="the smallest last time over the groups",
             key="analyse-tau",
             on_change=_moved,
@@ -87,7 +88,16 @@ def _several(
 ) -> None:
     every = list(dict.fromkeys([*options, *value]))
     _set(name, list(value))
-    st.multiselect(label, every, placeholder=otherwise, key=f"analyse-{name}", on_change=_moved, accept_new_options=new)
+    st.multiselect(
+        label,
+        every,
+        placeholder=otherwise,
+        key=f"analyse-{name}",
+        on_change=_moved,
+        accept_new_options=new,
+        filter_mode="contains",
+        select_all=False,  # else Enter takes all that a word fits, COLUMN!=VALUE with COLUMN=VALUE
+    )
 
 
 def _set(name: str, value: Any) -> None:

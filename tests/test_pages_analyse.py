@@ -160,6 +160,9 @@ def test_an_address_sets_every_filter_and_a_filter_the_address(arena: Path) -> N
     now = {key: page.query_params[key] for key in page.query_params}
     flat = {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in now.items()}
     assert flat == address | {"where": "role=advisor", "group": "", "mix_kinds": "1", "tau": "4"}
+    page.number_input(key="analyse-tau").set_value(None).run()
+    assert "tau" not in page.query_params and page.number_input(key="analyse-tau").value is None
+    page.number_input(key="analyse-tau").set_value(4).run()
     again = opened(**now)
     assert commands(again) == commands(page)
     assert rows_of(again) == rows_of(page)
