@@ -65,9 +65,11 @@ def test_a_simulation_from_the_page_comes_out_in_the_analysis(page: Page, dashbo
     page.goto(dashboard.url("simulate"))
     page.get_by_label("People in each condition").fill("60")
     page.get_by_label("People in each condition").press("Enter")
+    command = page.locator("code").first
+    expect(command).to_contain_text("--people 60")
     page.get_by_label("At most so many rounds").fill("4")
     page.get_by_label("At most so many rounds").press("Enter")
-    expect(page.get_by_text("--rounds 4")).to_be_visible()
+    expect(command).to_contain_text("--rounds 4")
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("It is finished.")).to_be_visible()
     snap(page, "simulate")
