@@ -173,8 +173,8 @@ def tests(source: str, state: str, question: Question, found: answers.Answer, wo
             show.table(rows.cox(fitted), "cox", "cox")
         show.notes([note for note in fitted["notes"] if note not in found["notes"]])
         st.caption(
-            "Not shown: who leaves unaligned is censored here; people who are in two groups are taken for different "
-            "people; intervals and tests are not adjusted for their number."
+            "Not shown: log-rank and Cox censor who leaves unaligned, and take people who are in two groups for "
+            "different people; intervals and tests are not adjusted for their number."
         )
         st.code("\n".join(map(show.command_line, words)), language=None, wrap_lines=True)
 
