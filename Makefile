@@ -55,6 +55,7 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.compiled
 	$(PY) -m bench.engine
+	$(PY) -m bench.tiers --quick
 
 # The lock carries hashes and no addresses.
 lock: $(VENV)/.installed

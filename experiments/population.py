@@ -61,7 +61,7 @@ DETAILS: tuple[tuple[str, pa.DataType], ...] = (
 PRIMARY = "true"  # the version of time that `event` and `rounds` repeat
 _LABEL = b"calib.part"  # where a Parquet file says what it is
 _RESTARTS = 3  # of a pool whose worker was killed
-CHUNKS = {"oracle": 4096}  # people in a part where none are given, others 256: a part takes about a second
+CHUNKS = {"bulk": 1024, "oracle": 4096}  # people in a part where none are given, others 256
 # A part is computed in memory as a whole; every part is a file.
 MAX_CHUNK, MAX_PARTS, MAX_ROUNDS, MAX_PARTICLES = 16_384, 1_000_000, 10_000, 1_000_000
 

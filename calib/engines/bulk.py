@@ -1,0 +1,446 @@
+"""Intent from outcome comparisons alone, for many people: weighted single-precision particles, moved when few are left.
+
+It ignores what people choose from the menu. That costs knowledge and no calibration: its questions depend on
+comparisons only, so what it ignores says nothing about which answers it saw. (A tool's standing configuration is what
+the person chose: there the weights are calibrated and the degree is understated; docs/engines.md.)
+
+Particles are weights, one rationality and the about-equal threshold: what comparisons touch. An answer multiplies the
+weights of the particles. Where fewer than two fifths are left effective, they are resampled and all of them moved by
+Hamiltonian Monte Carlo on all answers; where fewer than an eighth would be left, the answer enters by steps. Moves
+become rarer as answers tell less, and equal answers share a term, so that a session's cost is linear in its rounds.
+
+A belief's arrays are reused by its successor: hold on to the newest one only.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from calib import live
+from calib.alignment import MIN_RANGE
+from calib.comparisons import TAU, Model, log_target, make_room, model_of, move, resample, simplex
+from calib.kernel import COMPARISON, NUM_EXTRA
+from calib.live import Diagnostics, over_people
+from calib.policies import load_policy
+from calib.rounds import Estimate, Measured, State
+from calib.setup import Setup
+from calib.streams import fold, stream_key, uniform_at, uniforms
+from calib.vector import POOL, Single, Singles, add_rows, dot, exp32, largest, normal_pool, total
+
+Ints = NDArray[np.int64]
+
+TIER = "intent"
+PARTICLES = 256
+KEEPS_EVIDENCE = False  # it keeps its own, by pairs of cards
+_GATE, _FLOOR = np.float32(0.4), np.float32(0.125)  # shares of the particles that have to stay effective
+_STEP_START, _STEP_LOW, _STEP_HIGH = 0.35, 0.04, 0.45
+_TARGET_ACCEPT = 0.85
+_MAX_STAGES = 40
+_ZERO, _HALF, _ONE = (np.float32(v) for v in (0.0, 0.5, 1.0))
+_BLOCK = 8  # attributes at once
+_MIN_RANGE = np.float32(MIN_RANGE)
+_EACH = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}  # without reordering
+
+
+class Belief(NamedTuple):
+    """Weighted particles and what the person compared, each distinct answer once."""
+
+    particles: Singles  # (N, J + 2, P) in the coordinates of calib/comparisons.py
+    log_weight: Singles  # (N, P), the largest about 0
+    step: Singles  # (N,) of the moves
+    smallest_ess: Singles  # (N,) so far, as a share of the particles
+    cells: NDArray[np.int32]  # (N, C, 3): first card, second card, answer
+    times: Singles  # (N, C) how often it was given
+    num_cells: Ints  # (N,)
+    worst: Singles  # (N, X, P) U_min of each particle in each context, and
+    span: Singles  # (N, X, P) U_max - U_min, made again when the particles have moved
+
+    def of(self, low: int, high: int) -> "Belief":
+        """The people from `low` up to `high`."""
+        return Belief(*(column[low:high] for column in self))  # type: ignore[arg-type]
+
+
+def start(setup: Setup, people: Ints) -> Belief:
+    """Particles from the prior, equally weighted."""
+    num, capacity = people.shape[0], min(setup.max_rounds, 3 * len(setup.pairs) + 1)
+    particles = np.empty((num, setup.num_attributes + 2, setup.num_particles), np.float32)
+    key, normals = stream_key(setup.seed, "engine prior"), normal_pool(setup.seed, "engine normals")
+    over_people(lambda a, b: _draw_people(normals, key, people[a:b], particles[a:b]), num)
+    return Belief(
+        particles,
+        np.zeros((num, setup.num_particles), np.float32),
+        np.full(num, _STEP_START, np.float32),
+        np.ones(num, np.float32),
+        np.zeros((num, capacity, 3), np.int32),
+        np.zeros((num, capacity), np.float32),
+        np.zeros(num, np.int64),
+        np.empty((num, setup.num_contexts, setup.num_particles), np.float32),
+        np.empty((num, setup.num_contexts, setup.num_particles), np.float32),
+    )
+
+
+@njit(**_EACH)
+def _draw_people(normals: Singles, key: np.uint64, people: Ints, particles: Singles) -> None:
+    num, dims, draws = particles.shape
+    for i in range(num):
+        own = fold(key, np.uint64(people[i]))
+        for d in range(dims):
+            at = int(uniform_at(own, np.uint64(d)) * (POOL - draws))
+            for p in range(draws):
+                particles[i, d, p] = normals[at + p]
+
+
+def live_belief(setup: Setup, belief: Belief) -> live.Belief:
+    """The same particles in the coordinates of calib/kernel.py, for a policy that knows no others.
+
+    What comparisons do not touch is at its prior's mean.
+    """
+    num, _, draws = belief.particles.shape
+    extra = setup.num_attributes - 1
+    w, others = intent(setup, belief), belief.particles[:, -2:].astype(np.float64)
+    particles = np.empty((num, extra + NUM_EXTRA, draws))
+    particles[:, :extra] = np.log(np.maximum(w[:, :-1], 1e-30)) - np.log(np.maximum(w[:, -1:], 1e-30))
+    particles[:, extra:] = setup.prior.mean[:, None]
+    rows = [COMPARISON, TAU]
+    moved = setup.prior.mean[rows, None] + setup.prior.sd[rows, None] * others
+    particles[:, [extra + r for r in rows]] = moved
+    return live.Belief(particles, belief.step.astype(np.float64))
+
+
+def intent(setup: Setup, belief: Belief) -> NDArray[np.float64]:
+    """(N, J, P) weights of the particles; they count e^log_weight."""
+    num, _, draws = belief.particles.shape
+    out = np.empty((num, setup.num_attributes, draws), np.float32)
+    shape = model_of(setup).shape
+    over_people(lambda a, b: _intent_people(belief.particles[a:b], shape, out[a:b]), num)
+    return out.astype(np.float64)
+
+
+@njit(**_EACH)
+def _intent_people(particles: Singles, shape: Singles, out: Singles) -> None:
+    rows = np.empty((2, particles.shape[2]), np.float32)
+    for i in range(particles.shape[0]):
+        simplex(particles[i], shape, out[i], rows[0], rows[1])
+
+
+def learn(
+    setup: Setup, belief: Belief, pair: Ints, answer: Ints, people: Ints, round_number: int, active: NDArray[np.bool_]
+) -> Diagnostics:
+    """Take this round's answers (N,) to the pairs (N,) into the belief; pair -1: nothing was asked."""
+    num = people.shape[0]
+    found = Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
+    key = np.uint64(fold(stream_key(setup.seed, "engine moves"), np.uint64(round_number)))
+    model, normals, pairs = model_of(setup), normal_pool(setup.seed, "engine normals"), setup.pairs
+    asked = active & (pair >= 0)
+
+    def work(a: int, b: int) -> None:
+        part = belief.of(a, b)
+        out = tuple(column[a:b] for column in found)
+        _learn_people(part, model, normals, pairs, pair[a:b], answer[a:b], people[a:b], key, asked[a:b], *out)
+
+    over_people(work, num)
+    return found
+
+
+@njit(**_EACH)
+def _learn_people(
+    belief: Belief,
+    model: Model,
+    normals: Singles,
+    pairs: Ints,
+    pair: Ints,
+    answer: Ints,
+    people: Ints,
+    key: np.uint64,
+    asked: NDArray[np.bool_],
+    ess_out: NDArray[np.float64],
+    stages_out: Ints,
+    accept_out: NDArray[np.float64],
+) -> None:
+    num_attributes, num = model.shape.shape[0], belief.particles.shape[2]
+    room = make_room(num_attributes, model.cards.shape[0], num)
+    log_likelihood, mixed = np.empty(num, np.float32), np.empty(num, np.float32)
+    for i in range(belief.particles.shape[0]):
+        if not asked[i]:
+            continue
+        x, log_weight = belief.particles[i], belief.log_weight[i]
+        cells, times, count = belief.cells[i], belief.times[i], belief.num_cells[i]
+        cells[count, 0], cells[count, 1], cells[count, 2] = pairs[pair[i], 0], pairs[pair[i], 1], answer[i]
+        own = fold(key, np.uint64(people[i]))
+        scale, stage = _ZERO, 0
+        while True:
+            room.here[:] = x
+            times[count] = _ONE
+            log_target(room.here, model, cells, times, count, count + 1, False, True, False, room)
+            log_likelihood[:] = room.value
+            rise = _ONE - scale
+            ess = _mix(log_weight, log_likelihood, rise, mixed, room.spare)
+            if stage == 0:
+                ess_out[i] = ess / num
+                belief.smallest_ess[i] = min(belief.smallest_ess[i], np.float32(ess / num))
+            if ess >= _GATE * num or stage >= _MAX_STAGES:
+                break
+            if ess < _FLOOR * num:
+                low, high = _ZERO, rise
+                for _ in range(20):
+                    middle = _HALF * (low + high)
+                    if _mix(log_weight, log_likelihood, middle, mixed, room.spare) < _FLOOR * num:
+                        high = middle
+                    else:
+                        low = middle
+                rise = max(low, np.float32(1e-6))
+                _mix(log_weight, log_likelihood, rise, mixed, room.spare)
+            scale = min(scale + rise, _ONE)
+            times[count] = scale
+            draw = fold(own, np.uint64(stage))
+            resample(room, draw)
+            rate = move(model, cells, times, count + 1, belief.step[i], normals, draw, room)
+            belief.step[i] = min(max(belief.step[i] * np.exp(0.7 * (rate - _TARGET_ACCEPT)), _STEP_LOW), _STEP_HIGH)
+            accept_out[i] = rate
+            stage += 1
+            x[:] = room.here
+            log_weight[:] = _ZERO
+            if scale >= _ONE:
+                mixed[:] = _ZERO
+                break
+        log_weight[:] = mixed
+        stages_out[i] = stage
+        belief.num_cells[i] = _merge(cells, times, count)
+
+
+@njit(**_EACH)
+def _merge(cells: NDArray[np.int32], times: Singles, count: int) -> int:
+    """Add the answer in cell `count` to an equal one before it, or keep it; how many cells there are now."""
+    times[count] = _ONE
+    for k in range(count):
+        if cells[k, 0] == cells[count, 0] and cells[k, 1] == cells[count, 1] and cells[k, 2] == cells[count, 2]:
+            times[k] += _ONE
+            return count
+    return count + 1
+
+
+@njit(**_EACH)
+def _mix(log_weight: Singles, log_likelihood: Singles, scale: float, out: Singles, weight: Singles) -> float:
+    """out = log_weight + scale * log_likelihood, less its largest; weight = e^out; the effective number of weights."""
+    for p in range(out.shape[0]):
+        out[p] = log_weight[p] + scale * log_likelihood[p]
+    top = largest(out)
+    for p in range(out.shape[0]):
+        out[p] -= top
+        weight[p] = exp32(out[p])
+    first = total(weight)
+    return first * first / dot(weight, weight)
+
+
+def question(setup: Setup, state: State) -> Ints:
+    """The pair that the policy asks about; one that knows no bulk beliefs is given the belief of a live engine."""
+    u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
+    policy, belief = load_policy(setup.policy), state.belief
+    pair: Ints
+    if hasattr(policy, "choose_single"):
+        pair = policy.choose_single(setup, belief, u)
+    else:
+        pair = policy.choose(setup, live_belief(setup, belief), belief.log_weight.astype(np.float64), u)
+    return pair
+
+
+def measure(setup: Setup, state: State) -> Measured:
+    """The belief with this round's answer, where an advisor then stands, and the degree of what stands."""
+    belief: Belief = state.belief
+    diagnostics = learn(setup, belief, state.pair, state.answer, state.people, state.round, state.active)
+    num = len(state.people)
+    out = np.full((6, num), np.nan)
+    standing = state.standing.copy()
+    table = _table_of(setup)
+    advises, aligned = setup.role == "advisor", np.float32(1 - setup.scenario.eps)
+
+    def work(a: int, b: int) -> None:
+        part = belief.of(a, b)
+        ran = state.commanded[a:b], state.context[a:b]
+        moved = diagnostics.stages[a:b] > 0 if state.round else np.ones(b - a, bool)
+        _measure_people(part, table, advises, aligned, state.active[a:b], moved, standing[a:b], *ran, out[:, a:b])
+
+    over_people(work, num)
+    return Measured(belief, diagnostics, standing, Estimate(*out))
+
+
+class Table(NamedTuple):
+    """The outcome map for measuring."""
+
+    phi: Singles  # (S, X, J)
+    by_context: Singles  # (X, S, J) the same, with zeros up to a multiple of eight attributes
+    feasible: NDArray[np.bool_]  # (S, X)
+    context_p: Singles  # (X,)
+    num_reference: int
+    shape: Singles  # of the weights' coordinates
+
+
+def _table_of(setup: Setup) -> Table:
+    phi, context_p = setup.phi.astype(np.float32), setup.context_p.astype(np.float32)
+    by_context = np.pad(phi.transpose(1, 0, 2), ((0, 0), (0, 0), (0, -phi.shape[2] % _BLOCK)))
+    return Table(
+        phi, np.ascontiguousarray(by_context), setup.feasible, context_p, setup.num_reference, model_of(setup).shape
+    )
+
+
+@njit(**_EACH)
+def _measure_people(
+    belief: Belief,
+    table: Table,
+    advises: bool,
+    aligned: float,
+    active: NDArray[np.bool_],
+    moved: NDArray[np.bool_],
+    standing: Ints,
+    commanded: Ints,
+    context: Ints,
+    out: NDArray[np.float64],
+) -> None:
+    """out (6, N) in the order of Estimate; standing (N, X) is set where `advises`."""
+    particles, log_weight, spans, worsts = belief.particles, belief.log_weight, belief.span, belief.worst
+    phi, feasible, context_p, by_context = table.phi, table.feasible, table.context_p, table.by_context
+    num, dims = particles.shape[2], phi.shape[2]
+    padded = np.zeros((by_context.shape[2], num), np.float32)  # zeros behind the last weight
+    weights, rows, value = padded[:dims], np.empty((6, num), np.float32), np.empty(dims, np.float32)
+    weight, degree, share, scaled, spare, top = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    utility, nothing = np.empty((1, num), np.float32), _ZERO
+    for i in range(particles.shape[0]):
+        if not active[i]:
+            continue
+        simplex(particles[i], table.shape, weights, top, spare)
+        for p in range(num):
+            weight[p] = exp32(log_weight[i, p])
+            degree[p] = _ZERO
+        norm = _ONE / total(weight)
+        for p in range(num):
+            weight[p] *= norm
+            share[p] = _ZERO
+        left_out = _ZERO
+        for x in range(context_p.shape[0]):
+            if moved[i]:
+                _extremes(padded, by_context, feasible, table.num_reference, x, spans[i], worsts[i], utility)
+            here = context_p[x]
+            for p in range(num):
+                span = spans[i, x, p]
+                scaled[p] = _ONE / span if span >= _MIN_RANGE else nothing
+            for p in range(num):
+                left = spans[i, x, p] < _MIN_RANGE
+                share[p] += nothing if left else here
+                spare[p] = weight[p] if left else nothing
+            left_out += total(spare)
+            if advises:
+                for p in range(num):
+                    spare[p] = weight[p] * scaled[p]
+                for j in range(dims):
+                    value[j] = dot(spare, weights[j])
+                standing[i, x] = _best(value, phi, feasible, table.num_reference, x)
+            s = standing[i, x]
+            if feasible[s, x]:
+                _utility(padded, by_context, x, s, utility)
+                for p in range(num):
+                    degree[p] += here * ((utility[0, p] - worsts[i, x, p]) * scaled[p])
+            if x == context[i]:
+                ran = commanded[i]
+                _utility(padded, by_context, x, ran, utility)
+                for p in range(num):
+                    trial = (utility[0, p] - worsts[i, x, p]) * scaled[p]
+                    spare[p] = trial if scaled[p] > nothing else _ONE
+                out[4, i] = dot(weight, spare) if feasible[ran, x] else 0.0
+        for p in range(num):
+            degree[p] = degree[p] / share[p] if share[p] > nothing else _ONE
+        for p in range(num):
+            spare[p] = weight[p] if degree[p] >= aligned else nothing
+        out[0, i] = dot(weight, degree)
+        out[1, i] = _quantile(degree, weight, np.float32(0.05))
+        out[2, i] = _quantile(degree, weight, np.float32(0.95))
+        out[3, i] = total(spare)
+        out[5, i] = left_out
+
+
+@njit(**_EACH)
+def _utility(weights: Singles, by_context: Singles, x: int, setting: int, out: Singles) -> None:
+    """out (1, P) = phi . w, added up in one order everywhere: the best setting has a degree of exactly 1."""
+    for p in range(out.shape[1]):
+        out[0, p] = _ZERO
+    add_rows(by_context[x], setting, 0, weights.shape[0], weights, out, 0)
+
+
+@njit(**_EACH)
+def _extremes(
+    weights: Singles,
+    by_context: Singles,
+    feasible: NDArray[np.bool_],
+    num_reference: int,
+    x: int,
+    spans: Singles,
+    worsts: Singles,
+    utility: Singles,
+) -> None:
+    """Rows x of spans and worsts (X, P): U_max - U_min and U_min at each particle over the feasible settings of S_ref.
+
+    Half of what measuring costs: eight attributes are added up in registers, straight into the comparison.
+    """
+    num, dims, f = utility.shape[1], weights.shape[0], by_context
+    for p in range(num):
+        spans[x, p] = -np.inf
+        worsts[x, p] = np.inf
+        utility[0, p] = _ZERO
+    for s in range(num_reference):
+        if not feasible[s, x]:
+            continue
+        k = dims - _BLOCK
+        if k:
+            for p in range(num):
+                utility[0, p] = _ZERO
+            add_rows(f[x], s, 0, k, weights, utility, 0)
+        a, b, c, d = f[x, s, k], f[x, s, k + 1], f[x, s, k + 2], f[x, s, k + 3]
+        e, g, h, i = f[x, s, k + 4], f[x, s, k + 5], f[x, s, k + 6], f[x, s, k + 7]
+        for p in range(num):
+            first = (a * weights[k, p] + b * weights[k + 1, p]) + (c * weights[k + 2, p] + d * weights[k + 3, p])
+            second = (e * weights[k + 4, p] + g * weights[k + 5, p]) + (h * weights[k + 6, p] + i * weights[k + 7, p])
+            u = utility[0, p] + (first + second)
+            spans[x, p] = max(spans[x, p], u)
+            worsts[x, p] = min(worsts[x, p], u)
+    for p in range(num):
+        spans[x, p] -= worsts[x, p]
+
+
+@njit(**_EACH)
+def _best(value: Singles, phi: Singles, feasible: NDArray[np.bool_], num_reference: int, x: int) -> int:
+    """The setting with the highest expected degree, which is linear in phi; the first where tied."""
+    found, most = -1, np.float32(-np.inf)
+    for s in range(num_reference):
+        if feasible[s, x]:
+            worth = _ZERO
+            for j in range(value.shape[0]):
+                worth += value[j] * phi[s, x, j]
+            if worth > most:
+                found, most = s, worth
+    return found
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _share_below(x: Singles, weight: Singles, limit: float) -> Single:
+    out = _ZERO
+    for p in range(x.shape[0]):
+        out += weight[p] if x[p] <= limit else _ZERO
+    return out
+
+
+@njit(**_EACH)
+def _quantile(x: Singles, weight: Singles, share: float) -> Single:
+    """The smallest value that at least `share` of the weight does not exceed, by halving, to 1e-6 of the range."""
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for p in range(x.shape[0]):
+        low, high = min(low, x[p]), max(high, x[p])
+    if _share_below(x, weight, low) >= share:
+        return low
+    for _ in range(20):
+        middle = _HALF * (low + high)
+        if _share_below(x, weight, middle) >= share:
+            high = middle
+        else:
+            low = middle
+    return high

@@ -1,0 +1,136 @@
+"""Single-precision exp and log that vectorise, reductions in a fixed order, and a pool of normals.
+
+numba's wheels have no vector exp or log: a loop that calls these instead runs several lanes at a time. A reduction
+depends on the length of its array and on nothing else, so that a person's numbers are the same in any batch.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from calib.streams import stream_key, uniforms
+
+Singles = NDArray[np.float32]
+Single = Any  # one float32: compiled code has no other view of it, a type checker several
+
+POOL = 1 << 16  # numbers in a pool: a power of two
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LN_2_HIGH, _LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LN_2 = np.float32(0.6931471805599453)
+_E = tuple(np.float32(1.0 / f) for f in (1, 1, 2, 6, 24, 120, 720))
+# log(1 + y) = y - y^2/2 + y^3 P(y) for 1 + y in [sqrt(1/2), sqrt(2)] (Cephes, logf)
+_L = tuple(
+    np.float32(c)
+    for c in (
+        7.0376836292e-2,
+        -1.1514610310e-1,
+        1.1676998740e-1,
+        -1.2420140846e-1,
+        1.4249322787e-1,
+        -1.6668057665e-1,
+        2.0000714765e-1,
+        -2.4999993993e-1,
+        3.3333331174e-1,
+    )
+)
+_HALF, _ONE = np.float32(0.5), np.float32(1.0)
+_MOST, _TINY = np.float32(87.0), np.float32(1.2e-38)
+_LIFT, _SHIFT = np.float32(150.0), np.float32(150.5)  # lifted above zero, cutting off is rounding
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def exp32(x: Single) -> Single:
+    """e^x of a float32, relative error 3e-7, x clipped to +-87."""
+    x = min(max(x, -_MOST), _MOST)
+    k = np.int32(x * _LOG2_E + _SHIFT)
+    n = np.float32(k) - _LIFT
+    r = (x - n * _LN_2_HIGH) - n * _LN_2_LOW
+    y = _E[6]
+    y = y * r + _E[5]
+    y = y * r + _E[4]
+    y = y * r + _E[3]
+    y = y * r + _E[2]
+    y = y * r + _E[1]
+    y = y * r + _E[0]
+    return y * np.int32((k - np.int32(23)) << np.int32(23)).view(np.float32)  # 127 - 150: bias of floats, lift
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def log32(x: Single) -> Single:
+    """Natural log of a float32, relative error 2e-7; below 1.2e-38 that of 1.2e-38."""
+    bits = np.float32(max(x, _TINY)).view(np.int32)
+    k = np.int32((bits - np.int32(0x3F3504F3)) >> np.int32(23))  # 0x3F3504F3 is sqrt(1/2)
+    y = np.int32(bits - np.int32(k << np.int32(23))).view(np.float32) - _ONE
+    p = _L[0]
+    p = p * y + _L[1]
+    p = p * y + _L[2]
+    p = p * y + _L[3]
+    p = p * y + _L[4]
+    p = p * y + _L[5]
+    p = p * y + _L[6]
+    p = p * y + _L[7]
+    p = p * y + _L[8]
+    square = y * y
+    return (y * square * p - _HALF * square + y) + np.float32(k) * _LN_2
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def total(x: Singles) -> Single:
+    """Sum of x (P,)."""
+    out = np.float32(0.0)
+    for p in range(x.shape[0]):
+        out += x[p]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def dot(x: Singles, y: Singles) -> Single:
+    """Sum of x y over (P,)."""
+    out = np.float32(0.0)
+    for p in range(x.shape[0]):
+        out += x[p] * y[p]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "nnan"})
+def largest(x: Singles) -> Single:
+    """Largest of x (P,)."""
+    out = x[0]
+    for p in range(x.shape[0]):
+        out = max(out, x[p])
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def add_rows(shares: Singles, s: int, first: int, end: int, rows: Singles, out: Singles, at: int) -> None:
+    """out[at] += sum over k in [first, end) of shares[s, k] rows[k], four rows a sweep; rows (K, P), out (R, P).
+
+    Whole arrays and numbers of rows, not slices: a slice costs two atomic counts, as much as a sweep.
+    """
+    num, k = out.shape[1], first
+    while k + 4 <= end:
+        a, b, c, d = shares[s, k], shares[s, k + 1], shares[s, k + 2], shares[s, k + 3]
+        for p in range(num):
+            out[at, p] += (a * rows[k, p] + b * rows[k + 1, p]) + (c * rows[k + 2, p] + d * rows[k + 3, p])
+        k += 4
+    if k + 2 <= end:
+        a, b = shares[s, k], shares[s, k + 1]
+        for p in range(num):
+            out[at, p] += a * rows[k, p] + b * rows[k + 1, p]
+        k += 2
+    if k < end:
+        a = shares[s, k]
+        for p in range(num):
+            out[at, p] += a * rows[k, p]
+
+
+@lru_cache(maxsize=8)
+def normal_pool(root_seed: int, purpose: str) -> Singles:
+    """(POOL,) the quantiles of the standard normal in an order of chance: any run of them is a sample."""
+    order = np.argsort(uniforms(stream_key(root_seed, purpose), np.zeros(1, np.int64), 0, POOL)[0], kind="stable")
+    return ndtri((order + 0.5) / POOL).astype(np.float32)
