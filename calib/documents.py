@@ -207,8 +207,10 @@ def declared_time(setup: Setup, state: State, completed: int, reason: str) -> ti
 
 def accepted_time(setup: Setup, state: State, completed: int, reason: str) -> timing.Times:
     """Time to accepted alignment of a batch of one."""
-    by_it = np.array([int(reason == "accepted")])
-    return timing.accepted(state.good_enough, np.array([completed]), setup.scenario.horizon, _ended(reason), by_it)
+    ends_session = setup.stop_rule == "accepted"
+    return timing.accepted(
+        state.good_enough, np.array([completed]), setup.scenario.horizon, _ended(reason), ends_session
+    )
 
 
 def time_of(state: State, times: timing.Times, completed: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.timing import ADMINISTRATIVE, ALIGNED
+from calib.timing import ALIGNED
 from experiments import analysis_details, analysis_groups, survival
 from experiments.analysis_data import Table, as_text, only
 from experiments.analysis_groups import LARGEST_OF_OURS, Group, Question
@@ -50,7 +50,6 @@ def analyse(table: Table, question: Question, models: bool = True) -> dict[str, 
 
         tests, model = logrank(groups, notes), cox(table, question, by, groups, time, event, notes)
     shared = analysis_groups.persons_of(table)
-    notes += [note for group in groups if (note := _beyond_confirmation(table, group, version)) is not None]
     if table.per_round is not None:
         notes += analysis_details.notes_of(table)
     return {
@@ -83,25 +82,6 @@ def _describe(table: Table, group: Group, tau: float) -> dict[str, Any]:
         **_false_declarations(table, group),
         **(analysis_details.details_of(table, group.rows) if table.per_round is not None else {}),
     }
-
-
-def _beyond_confirmation(table: Table, group: Group, version: str | None) -> str | None:
-    """What to say of a group of ours that is followed further by those who left than by those who stayed.
-
-    A true or accepted alignment is confirmed h rounds later, so that who stayed is censored h rounds before the end;
-    who left in these last rounds leaves at a time when nobody else is at risk any more.
-    """
-    stayed = group.time[group.event == ADMINISTRATIVE]
-    if not table.ours or version not in ("true", "accepted") or not len(stayed):
-        return None
-    last = float(stayed.max())
-    late = int(((group.time > last) & (group.event > ALIGNED)).sum())
-    if not late:
-        return None
-    return (
-        f"{group.name}: who stayed is censored by {last:g}, {late} left later: its curves beyond {last:g} are of those "
-        "alone and overstate how many leave; keep tau at or below it"
-    )
 
 
 def curves(counts: survival.Counts, causes: list[int], complement: bool = False) -> list[dict[str, Any]]:

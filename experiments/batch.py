@@ -91,11 +91,11 @@ def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, flo
     for name, code in timing.EVENT_OF_REASON.items():
         ended[reason == name] = code
     scenario = setup.scenario
-    by_it = (reason == "accepted").astype(np.int64)
+    ends_session = setup.stop_rule == "accepted"
     times = {
         "true": oracle.true_time(setup, true_degree, last_round, ended),
         "declared": timing.declared(state.p_aligned, last_round, scenario.delta, ended),
-        "accepted": timing.accepted(state.good_enough, last_round, scenario.horizon, ended, by_it),
+        "accepted": timing.accepted(state.good_enough, last_round, scenario.horizon, ended, ends_session),
     }
     terms = _last_gaps(setup, model, truth, last, last_round)
     state = replace(state, in_place=False)

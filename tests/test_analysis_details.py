@@ -159,14 +159,3 @@ def test_of_real_people_choice_and_mediation_are_known_as_their_sum(lab: Lab, tm
     assert group["gaps"]["choice"] is None and group["gaps"]["mediation"] is None
     assert group["gaps"]["choice_and_mediation"]["n"] == 2
     assert "gaps: exact of 0 people, of 2 the machine's estimate of them" in found["notes"]
-
-
-def test_who_leaves_after_the_last_confirmation_is_told_apart(tmp_path: Path) -> None:
-    """Who stayed is censored h rounds before the end; curves beyond are of those who left alone, and that is said."""
-    rows = "".join(f"{i},simulated,h,{event},{t}\n" for i, (event, t) in enumerate([(1, 2), (0, 5), (0, 5), (2, 7)]))
-    file = tmp_path / "rows.csv"
-    file.write_text("person,kind,scenario_hash,true_event,true_rounds\n" + rows)
-    notes = analyse(read_table(str(file)), Question(), models=False)["notes"]
-    assert any(note.startswith("all: who stayed is censored by 5, 1 left later") for note in notes)
-    file.write_text(file.read_text().replace("2,7", "2,4"))
-    assert not any("left later" in note for note in analyse(read_table(str(file)), Question(), models=False)["notes"])
