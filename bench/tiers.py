@@ -1,7 +1,7 @@
-"""Speed, coverage, memory and growth of the engine tiers: `python -m bench.tiers`, `--quick` for a tenth of the people.
+"""Speed, coverage, memory and growth of the engine tiers: `python -m bench.tiers`, `--quick` for a fifth of the people.
 
 Each tier is timed as its users run it, `calib simulate` with two processes, from start to `data_sha256`; the speed
-without the start is what twenty times as many people add. Coverage is that of 90% intervals of the true degree and of
+without the start is what ten times as many people add. Coverage is that of 90% intervals of the true degree and of
 every weight over people who share the engine's prior, with the p-value of a Kolmogorov-Smirnov test of the ranks, for
 the weights the smallest times their number. Memory is the sum over all processes of what each has of its own and its
 share of the rest (Pss), at its peak. Exponents are least squares on logarithms: 1 is linear. Figures depend on the
@@ -131,26 +131,27 @@ def growth(engine: str, policy: str, quick: bool) -> tuple[float, float]:
             times.append(time.process_time() - begun)
         return min(times)
 
-    scale = 1 if quick else 4
-    crowds, lengths = [256 * scale, 512 * scale, 1024 * scale], [10, 20, 40, 80]
+    base = (2048 if engine == "oracle" else 256) * (1 if quick else 2)  # below it what every call costs shows
+    crowds, lengths = [base, 2 * base, 4 * base], [10, 20, 40, 80]
     by_people = exponent(crowds, [cost(n, 10) for n in crowds])
-    by_rounds = exponent(lengths, [cost(128 * scale, t) for t in lengths])
+    by_rounds = exponent(lengths, [cost(base, t) for t in lengths])
     return by_people, by_rounds
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the people, coverage over 2,000")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the people, coverage over 2,000")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    share, rounds = 10 if args.quick else 1, 20
-    crowds = {"oracle": 1_000_000 // share, "bulk": 40_000 // share}
+    rounds = 20
+    crowds = {"oracle": 1_000_000 // (5 if args.quick else 1), "bulk": 100_000 // (5 if args.quick else 1)}
     found: dict[str, Any] = {"cores": os.cpu_count(), "rounds": rounds, "tiers": []}
     for engine, policy in TIERS:
-        few, many = crowds[engine] // 20, crowds[engine]
+        few, many = crowds[engine] // 10, crowds[engine]
         simulate(64, 2, engine, policy)  # compiles what is not in the cache
-        short, long = (simulate(n, rounds, engine, policy) for n in (few, many))
+        chunk = 500 if engine == "bulk" else None  # the smaller crowd too is work for both processes
+        short, long = (simulate(n, rounds, engine, policy, chunk) for n in (few, many))
         tier = {
             "engine": engine,
             "policy": policy if engine != "oracle" else None,
