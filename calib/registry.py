@@ -42,7 +42,7 @@ def register(entry: RunnerEntry) -> None:
     folder = registry_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(folder):
+        with locked(folder):
             path = folder / f"{entry.run}.json"
             other = _entry_of(path)
             if other is not None and other.pid != entry.pid and is_alive(other):
@@ -63,7 +63,7 @@ def unregister(run: str) -> None:
     """Forget this process as a run's runner. Another process's entry stays. Idempotent, never raises."""
     with contextlib.suppress(OSError, UserError):
         folder = registry_folder()
-        with _locked(folder):
+        with locked(folder):
             path = folder / f"{run}.json"
             entry = _entry_of(path)
             if entry is None or entry.pid == os.getpid():
@@ -80,7 +80,7 @@ def runners() -> list[RunnerEntry]:
         if is_alive(entry):
             found.append(entry)
             continue
-        with contextlib.suppress(OSError), _locked(path.parent):
+        with contextlib.suppress(OSError), locked(path.parent):
             if _entry_of(path) == entry:  # not one that took its place meanwhile
                 path.unlink()
     return found
@@ -124,7 +124,7 @@ def _entry_of(path: Path) -> RunnerEntry | None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One process at a time changes the folder."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -5,7 +5,6 @@ a process number counts only together with the time when that process was born.
 """
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -14,13 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from calib.errors import UserError
-from calib.registry import born
+from calib.registry import born, locked
 from dashboard.data import data_folder
 from dashboard.simulation import Simulation, folder_of
 
@@ -143,7 +142,7 @@ def _launch(name: str, words: Sequence[str], by: Sequence[str], parts: int) -> J
     folder = _folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             path = folder / f"{name}.json"
             other = _job_of(path)
             if other is not None and other.is_alive():
@@ -192,14 +191,3 @@ def _tail(path: Path, most: int = 20_000) -> str:
             return file.read().decode(errors="replace")
     except OSError:
         return ""
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One starter at a time."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
