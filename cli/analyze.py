@@ -1,4 +1,4 @@
-"""Analyse times to alignment: cumulative incidence, restricted means and their differences, log-rank, Cox."""
+"""Analyse times to alignment: cumulative incidence, restricted means, their differences, log-rank, Cox, Fine-Gray."""
 
 import argparse
 from typing import Any
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="column of the event: 1 aligned, 2 gave up, 3 device failure, 0 administrative end",
     )
     add("--group", metavar="COL", help="compare by this column, or several: A,B (default: the conditions that vary)")
-    add("--covariates", metavar="A,B", help="columns of the Cox model; words become one term each")
+    add("--covariates", metavar="A,B", help="columns of the Cox and Fine-Gray models; words become one term each")
     add("--version", choices=("true", "declared", "accepted", "verified"), help="which time to alignment")
     add("--tau", type=float, metavar="T", help="restrict means to T (default: the smallest last time over the groups)")
     add(
@@ -100,12 +100,14 @@ def _show(found: dict[str, Any]) -> None:
         print()
         differences = [[f"{c['a']} - {c['b']}", *_estimate(c["rmst_difference"])] for c in found["contrasts"]]
         show(("difference of means", "estimate", "se", "95% interval"), differences)
-    if found["cox"]:
-        print()
-        cox = [
-            [c["term"], _round(c["coef"]), _round(c["se"]), _round(c["hazard_ratio"]), _p(c["p"])] for c in found["cox"]
-        ]
-        show((f"Cox ({found['cox'][0]['ties']} ties)", "coefficient", "se", "hazard ratio", "p"), cox)
+    for name, model in (("Cox, of the hazard", "cox"), ("Fine-Gray, of the incidence", "fine_gray")):
+        if found[model]:
+            print()
+            terms = [
+                [c["term"], _round(c["coef"]), _round(c["se"]), _round(c["hazard_ratio"]), _p(c["p"])]
+                for c in found[model]
+            ]
+            show((f"{name} ({found[model][0]['ties']} ties)", "coefficient", "se", "hazard ratio", "p"), terms)
     if "gaps" in found["groups"][0]:
         _show_details(found["groups"])
     print()

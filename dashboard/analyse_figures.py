@@ -155,8 +155,8 @@ def details(found: answers.Answer, names: list[str], words: list[list[str]]) -> 
 
 
 def tests(source: str, state: str, question: Question, found: answers.Answer, words: list[list[str]]) -> None:
-    """Contrasts, log-rank and Cox."""
-    with st.expander("Contrasts, log-rank and Cox", key="analyse-tests"):
+    """Contrasts, log-rank, Cox and Fine-Gray."""
+    with st.expander("Contrasts, log-rank, Cox and Fine-Gray", key="analyse-tests"):
         if found["contrasts"]:
             st.markdown("**Differences of restricted means**")
             show.table(rows.contrasts(found), "contrasts", "contrasts")
@@ -168,9 +168,13 @@ def tests(source: str, state: str, question: Question, found: answers.Answer, wo
         if fitted["logrank"]:
             test = fitted["logrank"]
             st.markdown(f"**Log-rank**: chi2 {test['chi2']:.2f}, {test['df']} degrees of freedom, p {_p(test['p'])}")
-        if fitted["cox"]:
-            st.markdown(f"**Cox model of the hazard of alignment** ({fitted['cox'][0]['ties']} ties)")
-            show.table(rows.cox(fitted), "cox", "cox")
+        for model, title in (
+            ("cox", "Cox model of the hazard of alignment"),
+            ("fine_gray", "Fine-Gray model of the incidence of alignment"),
+        ):
+            if fitted[model]:
+                st.markdown(f"**{title}** ({fitted[model][0]['ties']} ties)")
+                show.table(rows.terms(fitted, model), model, model)
         show.notes([note for note in fitted["notes"] if note not in found["notes"]])
         st.caption(
             "Not shown: log-rank and Cox censor who leaves unaligned, and take people who are in two groups for "

@@ -39,7 +39,7 @@ def answer(source: str, state: str, question: Question) -> Answer:
 
 @lru_cache(maxsize=64)
 def models(source: str, state: str, question: Question) -> Answer:
-    """The analysis with log-rank and Cox."""
+    """The analysis with log-rank, Cox and Fine-Gray."""
     return analyse(table_of(source, state), question)
 
 

@@ -61,7 +61,7 @@ def question_boxes(view: address.View, offered: Mapping[str, Sequence[str]]) -> 
             key="analyse-tau",
             on_change=_moved,
         )
-        _several("covariates", "Covariates of the Cox model", offered["columns"], q.covariates, "none")
+        _several("covariates", "Covariates of the Cox and Fine-Gray models", offered["columns"], q.covariates, "none")
     _several("where", "Only rows where", offered["where"], q.where, "COLUMN=VALUE or COLUMN!=VALUE", new=True)
     first, second = st.columns(2)
     for place, name, label, value in (

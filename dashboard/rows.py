@@ -130,10 +130,10 @@ def contrasts(found: Answer) -> list[Row]:
     ]
 
 
-def cox(found: Answer) -> list[Row]:
-    """Terms of the Cox model."""
+def terms(found: Answer, model: str) -> list[Row]:
+    """Terms of a model, `cox` or `fine_gray`."""
     names = ("term", "coef", "se", "p", "hazard_ratio", "low", "high")
-    return [{name: c[name] for name in names} for c in found["cox"]]
+    return [{name: c[name] for name in names} for c in found[model]]
 
 
 def csv_text(rows: Sequence[Row]) -> str:

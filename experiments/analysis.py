@@ -1,4 +1,4 @@
-"""Time to alignment by group: cumulative incidence, restricted means and their contrasts, log-rank, Cox.
+"""Time to alignment by group: cumulative incidence, restricted means and their contrasts, log-rank, Cox, Fine-Gray.
 
 `analyse` takes a table and a question and gives the JSON of `calib analyze` (definitions 5). Alignment is event 1 of
 the version of time that was asked for; every other code but 0 competes with it.
@@ -26,7 +26,7 @@ def analyse(table: Table, question: Question, models: bool = True) -> dict[str, 
     """The contract's JSON, with `notes`: what a reader has to know beside the figures.
 
     Of a table that was read with its details, every group also has its `degree` by round and its `gaps`. Without
-    `models` log-rank and Cox, which take longest, are left out: null and [].
+    `models` log-rank, Cox and Fine-Gray, which take longest, are left out: null and [].
     """
     table = only(table, question.where)
     notes = list(table.notes)
@@ -44,12 +44,14 @@ def analyse(table: Table, question: Question, models: bool = True) -> dict[str, 
         notes.append("nobody aligned (no event 1): no median, no standard error, no test")
     if tau == 0:
         notes.append("a group was watched for no time at all, so the restricted means are to 0 and say nothing")
-    tests, model = None, []
-    if models and (len(groups) > 1 or question.covariates):
-        from experiments.analysis_models import cox, logrank
-
-        tests, model = logrank(groups, notes), cox(table, question, by, groups, time, event, notes)
     shared = analysis_groups.persons_of(table)
+    tests, hazard, incidence = None, [], []
+    if models and (len(groups) > 1 or question.covariates):
+        from experiments.analysis_models import cox, fine_and_gray, logrank, terms_of
+
+        terms = terms_of(table, question, by, groups, event, notes)
+        tests, hazard = logrank(groups, notes), cox(terms, time, event, question.ties, notes)
+        incidence = fine_and_gray(terms, time, event, shared, notes)
     if table.per_round is not None:
         notes += analysis_details.notes_of(table)
     return {
@@ -63,7 +65,8 @@ def analyse(table: Table, question: Question, models: bool = True) -> dict[str, 
         "groups": [_describe(table, group, tau) for group in groups],
         "contrasts": [_contrast(a, b, tau, shared) for a, b in itertools.combinations(groups, 2)],
         "logrank": tests,
-        "cox": model,
+        "cox": hazard,
+        "fine_gray": incidence,
         "interval": "95% pointwise, log(-log) of 1 - cif; restricted means normal",
         "notes": notes,
     }

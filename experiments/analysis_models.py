@@ -1,6 +1,7 @@
-"""Tests and models of the cause-specific hazard of alignment by statsmodels: log-rank and Cox.
+"""Log-rank and Cox of the cause-specific hazard of alignment by statsmodels, Fine and Gray of its incidence.
 
-Whoever leaves by another event is censored at that time. A leaf: statsmodels takes 3 s to import.
+For log-rank and Cox whoever leaves by another event is censored at that time; for Fine and Gray they stay, unaligned.
+A leaf: statsmodels takes 3 s to import.
 """
 
 import math
@@ -14,7 +15,8 @@ from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import survdiff
 
 from calib.errors import UserError
-from calib.timing import ALIGNED
+from calib.timing import ADMINISTRATIVE, ALIGNED
+from experiments import fine_gray
 from experiments.analysis_data import Table, as_numbers, as_text
 from experiments.analysis_groups import Group, Question
 from experiments.survival import Z95
@@ -42,61 +44,95 @@ def logrank(groups: list[Group], notes: list[str]) -> dict[str, Any] | None:
     return {"chi2": float(chi2), "df": len(groups) - 1, "p": float(p)}
 
 
-def cox(
-    table: Table,
-    question: Question,
-    by: Sequence[str],
-    groups: list[Group],
-    time: Floats,
-    event: Ints,
-    notes: list[str],
-) -> list[dict[str, Any]]:
-    """Cause-specific proportional hazards of alignment on covariates and groups (the first group is the reference)."""
+def terms_of(
+    table: Table, question: Question, by: Sequence[str], groups: list[Group], event: Ints, notes: list[str]
+) -> dict[str, Floats]:
+    """(N,) of each term: covariates, then groups (the first is the reference); {} where no model can be fitted."""
     terms: dict[str, Floats] = {}
     for name in question.covariates:
         terms |= _covariate(table, name)
     for group in groups[1:]:
-        member = np.zeros(len(time))
+        member = np.zeros(len(event))
         member[group.rows] = 1.0
         terms[f"{','.join(by)}[{group.name}]"] = member
-    status = event == ALIGNED
-    if not terms or not status.any():
+    if not terms or not (event == ALIGNED).any():
+        return {}
+    x = np.column_stack(list(terms.values()))
+    with np.errstate(all="ignore"):
+        mean, sd = x.mean(axis=0), x.std(axis=0)
+        # The mean of equal numbers may differ from them by rounding.
+        centred = np.where(sd > 1e-12 * np.abs(mean), x - mean, 0.0) / np.maximum(sd, 1e-300)
+    if not np.isfinite(sd).all() or np.linalg.matrix_rank(centred) < x.shape[1]:
+        notes.append(
+            "no Cox or Fine-Gray model: a covariate is constant, too large or small to be squared, "
+            "or follows from the others and the groups"
+        )
+        return {}
+    return terms
+
+
+def cox(terms: dict[str, Floats], time: Floats, event: Ints, ties: str, notes: list[str]) -> list[dict[str, Any]]:
+    """Cause-specific proportional hazards of alignment."""
+    if not terms:
         return []
     x = np.column_stack(list(terms.values()))
-    centred = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-300)
-    if np.linalg.matrix_rank(centred) < x.shape[1]:
-        notes.append("no Cox model: a covariate is constant, or follows from the others and the groups")
-        return []
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            fit = PHReg(time, x, status=status.astype(int), ties=question.ties).fit(disp=0)
+            fit = PHReg(time, x, status=(event == ALIGNED).astype(int), ties=ties).fit(disp=0)
             coef, se = np.asarray(fit.params), np.asarray(fit.bse)
     except (np.linalg.LinAlgError, ValueError):
         notes.append("no Cox model: its likelihood has no single maximum on these data")
         return []
+    return _rows("Cox", terms, ties, coef, se, se, notes)
+
+
+def fine_and_gray(
+    terms: dict[str, Floats], time: Floats, event: Ints, person: NDArray[Any] | None, notes: list[str]
+) -> list[dict[str, Any]]:
+    """Proportional subdistribution hazards of alignment; [] where nothing competed: it is then Cox's model."""
+    if not terms or np.isin(event, (ADMINISTRATIVE, ALIGNED)).all():
+        return []
+    found = fine_gray.fit(time, event, np.column_stack(list(terms.values())), person)
+    if found is None:
+        notes.append("no Fine-Gray model: its likelihood has no single maximum on these data")
+        return []
+    se, flat = np.sqrt(np.diag(found.covariance)), np.sqrt(np.diag(found.model_covariance))
+    se = np.where(se > 1e-9 * flat, se, 0.0)  # rounding leaves some 1e-17 where the same people did the same
+    return _rows("Fine-Gray", terms, "breslow", found.coef, se, flat, notes)
+
+
+def _rows(
+    model: str, terms: dict[str, Floats], ties: str, coef: Floats, se: Floats, flat: Floats, notes: list[str]
+) -> list[dict[str, Any]]:
+    """The contract's rows; `flat` are the errors by the information, which tell a likelihood without a maximum."""
     rows = []
-    for i, name in enumerate(terms):
+    for i, (name, x) in enumerate(terms.items()):
+        beta, error, sd = float(coef[i]), float(se[i]), float(x.std())
         # A covariate that separates the aligned from the others drives its coefficient off; 12 sd is beyond any effect.
-        known = bool(
-            np.isfinite(se[i]) and se[i] > 0 and abs(coef[i]) * x[:, i].std() < 12 and se[i] * x[:, i].std() < 12
-        )
+        known = bool(np.isfinite(error) and 0 < flat[i] * sd < 12 and abs(beta) * sd < 12)
+        if known and error == 0:
+            notes.append(f"{model}: {name} has no error: the same people did the same on both sides of it")
         if not known:
-            notes.append(f"Cox: {name} has no finite estimate: nobody, or everybody, aligned on one side of it")
-        beta, error = float(coef[i]), float(se[i])
+            notes.append(f"{model}: {name} has no finite estimate: nobody, or everybody, aligned on one side of it")
         rows.append(
             {
                 "term": name,
                 "coef": beta if known else None,
                 "se": error if known else None,
-                "p": float(fit.pvalues[i]) if known else None,
-                "ties": question.ties,
-                "hazard_ratio": math.exp(beta) if known else None,
-                "low": math.exp(beta - Z95 * error) if known else None,
-                "high": math.exp(beta + Z95 * error) if known else None,
+                "p": math.erfc(abs(beta / error) / math.sqrt(2)) if known and error > 0 else None,
+                "ties": ties,
+                "hazard_ratio": _exp(beta) if known else None,
+                "low": _exp(beta - Z95 * error) if known else None,
+                "high": _exp(beta + Z95 * error) if known else None,
             }
         )
     return rows
+
+
+def _exp(value: float) -> float | None:
+    """None where it is beyond any number, as by one unit of a covariate that spans a thousandth of one."""
+    return math.exp(value) if value < 700 else None
 
 
 def _covariate(table: Table, name: str) -> dict[str, Floats]:

@@ -301,6 +301,18 @@ def test_names_of_others_are_text(data: Path) -> None:
     assert "<b>" not in refused.error[0].value and "](" not in refused.error[0].value
 
 
+def test_both_models_are_those_of_the_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_population(data / "made-up", made_up_rows(80, 1, role="tool"), made_up_rows(80, 2, role="advisor"))
+    page = opened()
+    found = said(commands(page)[0], capsys)
+    titles = [seen(block.value) for block in page.markdown]
+    assert "**Cox model of the hazard of alignment** (efron ties)" in titles
+    assert "**Fine-Gray model of the incidence of alignment** (breslow ties)" in titles
+    shown = [frame.value for frame in page.dataframe if "hazard_ratio" in frame.value]
+    assert [list(frame["coef"]) for frame in shown] == [[c["coef"] for c in found[m]] for m in ("cox", "fine_gray")]
+    assert found["fine_gray"][0]["coef"] != found["cox"][0]["coef"]
+
+
 def test_the_journal_is_a_source(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenario = quick_scenario(data.parent)
     for person in ("0", "1"):
