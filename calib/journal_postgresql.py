@@ -10,6 +10,7 @@ import os
 import re
 import ssl
 import stat
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from calib.errors import JournalError
-from calib.journal_store import LOST
 
+# A connection that broke, where a driver lets the socket's errors through as they are.
+LOST = (ConnectionError, TimeoutError, struct.error)
 NETWORK_TIMEOUT_S = 30.0  # an answer that takes longer does not come
 _LOCK = 0x43414C42  # of all writers of a journal, the letters "CALB"
 _OPTIONS = ("host", "password", "sslmode")

@@ -7,7 +7,6 @@ marked lines, what only PostgreSQL has in calib/journal_postgresql.py, which is 
 import os
 import re
 import sqlite3
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,12 +16,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from calib.errors import JournalError
+from calib.journal_postgresql import LOST
 
 VERSION = 1
 BUSY_TIMEOUT_S = 10.0  # an append takes under a millisecond: who waits longer waits for somebody who hangs
 
-# A connection that broke, where a driver lets the socket's errors through as they are.
-LOST = (ConnectionError, TimeoutError, struct.error)
 
 TABLES = sa.MetaData()
 _HASH, _TIME, _NAME = sa.String(64), sa.String(40), sa.String(200)
