@@ -45,7 +45,7 @@ dashboard: $(VENV)/.compiled
 
 # Two processes of one thread each; a file's tests stay together, because they share what they set up.
 test: $(VENV)/.compiled $(VENV)/.system lint
-	NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .

@@ -86,7 +86,9 @@ def truth_document(
 ) -> dict[str, Any]:
     """The truth about a finished session with its documents: who the person was, true degrees, time and gaps."""
     setup, truth = person.setup, person.truth
-    degrees = np.array([[oracle.true_degree(setup, truth, np.array([d["standing"]]))[0] for d in (start, *rounds)]])
+    degrees = np.full((1, setup.max_rounds + 1), np.nan)  # by round, also those that did not come
+    for t, document in enumerate((start, *rounds)):
+        degrees[0, t] = oracle.true_degree(setup, truth, np.array([document["standing"]]))[0]
     last = np.array([len(rounds)])
     ended = np.array([timing.EVENT_OF_REASON.get(session.stop_reason or "", timing.ADMINISTRATIVE)])
     times = oracle.true_time(setup, degrees, last, ended)
@@ -102,7 +104,7 @@ def truth_document(
             "inertia": float(truth.inertia[0]),
             "about_equal": float(truth.about_equal[0]),
         },
-        "true_degree": [float(v) for v in degrees[0]],
+        "true_degree": [float(v) for v in degrees[0, : len(rounds) + 1]],
         "time": {"event": int(times.event[0]), "rounds": at}
         | {name: float(clocks[i]) for i, name in enumerate(CLOCKS) if name != "rounds"},
         "rounds": by_round,
