@@ -7,9 +7,10 @@ A status shows the open question with its number. An answer names both, {"do": "
 "number": 7, "value": 2}, and so do {"do": "ready", "number": 8} and {"do": "arm", "number": 9}: a late or doubled
 answer is refused, whatever is asked by then.
 
-A client takes the lead by {"do": "lead"}. With "heartbeat_s" it promises a request at least that often, {"do": "beat"}
-if it has nothing else to say; when they stay away the robot stops. With "lease", a word of its own, a page can
-lead on over a new connection ("renew": true) once the old one is silent: that is how a reload keeps the lead.
+A client takes the lead by {"do": "lead"}, from whoever had it. With "heartbeat_s" it promises a request at least that
+often, {"do": "beat"} if it has nothing else to say; when they stay away the robot stops. Without, it stops when the
+client hangs up. With "lease", a word of its own, a page can lead on over a new connection ("renew": true) once the old
+one is silent: that is how a reload keeps the lead. Where nobody leads yet, who would renew leads; it robs nobody.
 """
 
 import contextlib
@@ -33,11 +34,17 @@ _FAREWELL_S = 1.0  # for the watchers to be told the end
 
 
 class ControlServer:
-    """Serves `handle(request, client) -> answer` on 127.0.0.1 from threads of its own, until closed."""
+    """Serves `handle(request, client) -> answer` on 127.0.0.1 from threads of its own, until closed.
 
-    def __init__(self, handle: Callable[[dict[str, Any], str], dict[str, Any]]) -> None:
+    `left(client)` is called once for each client, when its connection ends.
+    """
+
+    def __init__(
+        self, handle: Callable[[dict[str, Any], str], dict[str, Any]], left: Callable[[str], None] = lambda client: None
+    ) -> None:
         self.token = secrets.token_urlsafe(24)
         self._handle = handle
+        self._left = left
         self._changed = threading.Condition()
         self._status: dict[str, Any] = {}
         self._version = 0
@@ -90,6 +97,14 @@ class ControlServer:
             writer.flush()
 
         client = secrets.token_hex(4)
+        try:
+            self._converse(connection, reader, say, client)
+        finally:
+            self._left(client)
+
+    def _converse(
+        self, connection: socket.socket, reader: Any, say: Callable[[dict[str, Any]], None], client: str
+    ) -> None:
         admitted = False
         # Not a time-out of the socket: a client that sends a byte now and then would never meet it.
         patience = threading.Timer(_ADMISSION_S, _hang_up, (connection,))

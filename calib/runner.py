@@ -98,11 +98,12 @@ class Runner:
         self._moving = threading.Lock()  # held by whoever changes whether the robot may move
         self._may_move = False
         self._hidden_s, self._hidden_since = 0.0, 0.0  # of the open question; since 0: it is on the screen
+        self._page_hidden = False  # as the leading page says
         self._progress: Progress | None = None
-        self._lock = threading.Lock()  # what is asked, and whether it is answered
+        self._lock = threading.Lock()  # what is asked, whether it is answered, and who leads
         self.is_recording = False  # between an event and its documents in the journal
         self._ended = threading.Event()
-        self.server = ControlServer(self._request)
+        self.server = ControlServer(self._request, self._hung_up)
 
     # --- from any thread ------------------------------------------------------------------------------------------
 
@@ -137,6 +138,10 @@ class Runner:
             else:
                 raise ValueError(f"{value!r:.40} is no answer to it: give a whole number below {_num_answers(pending)}")
             self._replied = self._number
+            if by == "terminal" and self._lead.is_lost:  # who sits here leads; else no run would ever start
+                self._lead = _Lead()
+                self._note_seen()
+                self.events.put(LeadHandedOver(by))
             self.events.put(event)
 
     def attention_s(self) -> float:
@@ -160,8 +165,10 @@ class Runner:
         if what == "stop":
             self.stop(f"client {client}")
             return {"ok": True, "run": self.run.run}
-        if self._lead.client == client:
-            self._lead.seen_at, self._lead.is_lost = time.monotonic(), False
+        with self._lock:
+            if self._lead.client == client:
+                self._lead.seen_at, self._lead.is_lost = time.monotonic(), False
+                self._note_seen()
         if what in ("status", "beat"):
             return {"ok": True, "status": self.status()}
         if what == "documents":
@@ -184,35 +191,54 @@ class Runner:
             return {"ok": False, "error": f"heartbeat_s: {heartbeat_s!r:.40} is no number of seconds"}
         with self._lock:
             lead = self._lead
-            if request.get("renew"):
+            if request.get("renew") and lead.client is not None:
                 if not isinstance(lease, str) or lease != lead.lease:
                     return {"ok": False, "error": "another client leads; take the lead first"}
                 if lead.client != client and now - lead.seen_at < _SILENT_S:
                     return {"ok": False, "error": "another page with this lease leads; take the lead first"}
             promised = None if heartbeat_s is None else min(max(heartbeat_s, _HEARTBEAT_S[0]), _HEARTBEAT_S[1])
             self._lead = _Lead(client, lease if isinstance(lease, str) else None, promised, now)
-        if lead.client != client and not request.get("renew"):
+            if lead.client != client:
+                self._page_hidden = False  # that was the other's page
+            self._note_seen()
+        if lead.client != client and (lead.client is None or not request.get("renew")):
             self.post(LeadHandedOver(client))
         return {"ok": True, "client": client, "pending": self._shown()}
 
     def _watch_lead(self) -> None:
         """In a thread of its own: where the leader's sign of life stays away, the robot first, then the session."""
         while not self._ended.wait(_WATCH_S):
-            lead = self._lead
-            if lead.heartbeat_s is None or lead.is_lost or time.monotonic() - lead.seen_at < lead.heartbeat_s:
-                continue
-            lead.is_lost = True
-            with self._moving:
-                if self._may_move:
-                    self.run.device.stop()
-                self.events.put(LeadLost(f"no sign of life from the leading page for {lead.heartbeat_s:g} s"))
+            with self._lock:
+                lead = self._lead
+                if lead.heartbeat_s is None or lead.is_lost or time.monotonic() - lead.seen_at < lead.heartbeat_s:
+                    continue
+                lead.is_lost = True
+                self._note_seen()
+            self._lead_is_lost(f"no sign of life from the leading page for {lead.heartbeat_s:g} s")
 
-    def _note_visible(self, visible: bool) -> None:
-        now = time.monotonic()
-        if self._hidden_since and visible:
+    def _hung_up(self, client: str) -> None:
+        """A client's connection is closed. A page may come back by another; who has promised nothing leads no more."""
+        with self._lock:
+            lead = self._lead
+            if lead.client != client or lead.heartbeat_s is not None or lead.is_lost or self._ended.is_set():
+                return
+            lead.is_lost = True
+            self._note_seen()
+        self._lead_is_lost("who led has hung up")
+
+    def _lead_is_lost(self, reason: str) -> None:
+        with self._moving:
+            if self._may_move:
+                self.run.device.stop()
+            self.events.put(LeadLost(reason))
+
+    def _note_seen(self) -> None:
+        """Whether the open question is before somebody's eyes has perhaps changed; the caller holds the lock."""
+        now, hidden = time.monotonic(), self._page_hidden or self._lead.is_lost
+        if self._hidden_since and not hidden:
             self._hidden_s += now - self._hidden_since
             self._hidden_since = 0.0
-        elif not self._hidden_since and not visible:
+        elif not self._hidden_since and hidden:
             self._hidden_since = now
 
     def _post_request(self, what: str, request: dict[str, Any], client: str) -> dict[str, Any]:
@@ -220,7 +246,8 @@ class Runner:
             self.post(Quit())
         elif what == "visible":
             with self._lock:
-                self._note_visible(request.get("visible") is not False)
+                self._page_hidden = request.get("visible") is False
+                self._note_seen()
         elif what == "changed_mind":
             self.post(ChangedMind(str(request.get("note", ""))[:500]))
         else:
@@ -407,7 +434,7 @@ class Runner:
                 if not self.events.empty():  # whatever came since, nothing starts over it
                     return None
                 if self._lead.is_lost:
-                    return LeadLost("the leading page has given no sign of life since the question")
+                    return LeadLost("who leads has given no sign of life since the question")
                 self._may_move, self._path = True, (self._path[0] + 1, [])
                 readback = device.start(self.run.setup.settings[effect.setting])
             begun, told = time.monotonic(), -1.0
@@ -450,8 +477,10 @@ class Runner:
         return self._timed(reading)
 
     def _ends_by_itself(self) -> bool:
-        """Whether a run that is done was not ended by a stop whose event still waits to be taken."""
+        """Whether a run that is done was not ended by a stop whose event still waits to be taken. From here on it has
+        ended: a leader that falls silent while its outcome is read spoils nothing."""
         with self._moving:
+            self._may_move = self._may_move and not self.events.empty()
             return self.events.empty()
 
     def _take_aside(self, event: Event) -> None:

@@ -130,6 +130,60 @@ def test_a_promise_is_a_number_of_seconds(entry: RunnerEntry, heartbeat_s: objec
         Page(entry).say("lead", heartbeat_s=heartbeat_s)
 
 
+def test_where_nobody_leads_the_first_leads_and_the_second_robs_nobody(entry: RunnerEntry) -> None:
+    first, second = Page(entry), Page(entry)
+    assert not first.status().get("lead") and not second.status().get("lead"), "both have seen that nobody leads"
+    leader = first.say("lead", heartbeat_s=5, lease="one", renew=True)["client"]
+    with pytest.raises(UserError, match="another client leads"):
+        second.say("lead", heartbeat_s=5, lease="two", renew=True)
+    assert until(lambda: second.status().get("lead")) == leader
+
+
+def test_a_leader_that_promises_nothing_and_hangs_up_stops_the_robot(entry: RunnerEntry) -> None:
+    leader, watcher = Page(entry), Page(entry)
+    leader.say("lead")
+    until(lambda: moving(watcher))
+    leader.client.close()
+    status = until(lambda: (s := watcher.status())["phase"] == "unarmed" and s, 3.0)
+    assert "hung up" in status["pending"]["reason"] and status["lead_silent"]
+    watcher.say("lead", heartbeat_s=5)
+    watcher.say("arm", number=status["pending"]["number"])
+    until(lambda: moving(watcher))
+
+
+def test_the_lead_handed_over_in_the_middle_of_a_run_leaves_it_going(entry: RunnerEntry) -> None:
+    first, second = Page(entry), Page(entry)
+    first.say("lead", heartbeat_s=0.5)
+
+    def beats_and_moves() -> bool:
+        first.say("beat")
+        return moving(first)
+
+    until(beats_and_moves)
+    second.say("lead", heartbeat_s=5)
+    first.client.close()  # what it has promised counts no more
+    time.sleep(1.2)
+    status = second.status()
+    assert status["phase"] != "unarmed" and not status["lead_silent"]
+
+
+def test_who_sits_at_the_terminal_leads_again_where_the_page_is_silent(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    words = ("--person", "human", "--pace", "2", "--rounds", "2", "--audit", "off")
+    with lab.going("run", quick_scenario(tmp_path), *words) as process:
+        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        page, watcher = (Page(RunnerEntry(**json.loads(path.read_text()))) for _ in range(2))
+        until(lambda: watcher.status().get("pending"))
+        page.say("lead", heartbeat_s=0.5, lease="a")
+        page.client.close()
+        until(lambda: watcher.status()["lead_silent"])
+        assert process.stdin is not None
+        process.stdin.write("1\n")
+        process.stdin.flush()
+        until(lambda: moving(watcher), 20.0)
+        assert watcher.status()["lead"] is None
+
+
 def test_a_page_that_joins_late_gets_the_documents_and_the_path(entry: RunnerEntry) -> None:
     page = Page(entry)
     status = until(lambda: (s := page.status()).get("documents", 0) >= 2 and s)
@@ -167,3 +221,33 @@ def test_hidden_time_is_not_attention(tmp_path: Path) -> None:
         answer = until(answers)[0]
     assert answer["attention_s"] < answer["wall_s"] - hidden_s + 0.05
     assert whole_s > hidden_s
+
+
+def answered(lab: Lab, page: Page, number: int) -> float:
+    """The attention in seconds that the journal has for the answer that is given here and now."""
+    page.say("answer", question="choice", number=number, value=0)
+    return float(
+        until(lambda: [e["body"] for e in lab.entries() if e["body"].get("event") == "Answer"])[0]["attention_s"]
+    )
+
+
+def test_attention_is_that_of_who_leads_and_none_while_the_leader_is_silent(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    words = ("--person", "human", "--pace", "virtual", "--rounds", "2", "--json")
+    with lab.going("run", quick_scenario(tmp_path), *words):
+        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        first, second = (Page(RunnerEntry(**json.loads(path.read_text()))) for _ in range(2))
+        asked = until(lambda: first.status().get("pending"))
+        begun = time.monotonic()
+        first.say("lead", heartbeat_s=0.5, lease="a")
+        first.say("visible", visible=False)
+        first.client.close()
+        until(lambda: second.status()["lead_silent"])
+        time.sleep(1.0)
+        second.say("lead", heartbeat_s=60, lease="b")  # a page that is seen, whatever the other one was
+        taken = time.monotonic()
+        time.sleep(1.0)
+        seconds = answered(lab, second, asked["number"])
+        now = time.monotonic()
+    assert 1.0 <= seconds < now - begun - 1.0, "without the second of silence"
+    assert seconds < now - taken + 1.0
