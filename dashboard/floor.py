@@ -13,6 +13,7 @@ Point = tuple[float, float]
 SWEEP_M = 0.18  # the main brush; the side brush reaches further, on one side
 _TOLERANCE_M = 0.01
 _PX = 100  # a metre
+_FONT_PX = 24  # of a room's name, smaller where the plan is: an eighteenth of its width
 _COLOURS = {"wall": "#4d5560", "furniture": "#9a8f80", "drop": "#c4472b", "dock": "#2f3640"}
 _HARD, _CARPET, _SWEPT, _ROBOT = "#e4dccb", "#d2c2ad", "#2b9db0", "#14323a"
 _KINDS = {"#": "wall", "%": "furniture", "!": "drop", "@": "dock"}
@@ -73,14 +74,16 @@ def _floor(plan: FloorPlan) -> str:
 def _things(plan: FloorPlan) -> str:
     """What lies over the floor and the path, and the rooms' names."""
     names = []
+    font = min(_FONT_PX, len(plan.rows[0]) * plan.cell_m * _PX / 18)
     for letter, name in plan.rooms.items():
         cells = [(x, y) for y, row in enumerate(plan.rows) for x, c in enumerate(row) if c.lower() == letter]
         if cells:
             x, y = (sum(c[i] for c in cells) / len(cells) + 0.5 for i in (0, 1))
             side = plan.cell_m * _PX
+            words = escape(name.replace("_", " "))
             names.append(
-                f'<text x="{x * side:.0f}" y="{y * side:.0f}" font-size="24" text-anchor="middle" fill="#1d2a30" '
-                f'stroke="#f6f2ea" stroke-width="5" paint-order="stroke">{escape(name.replace("_", " "))}</text>'
+                f'<text x="{x * side:.0f}" y="{y * side:.0f}" font-size="{font:.0f}" text-anchor="middle" '
+                f'fill="#1d2a30" stroke="#f6f2ea" stroke-width="{font / 5:.1f}" paint-order="stroke">{words}</text>'
             )
     return _runs(plan, lambda c: _COLOURS.get(_KINDS.get(c, ""))) + "".join(names)
 

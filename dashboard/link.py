@@ -39,6 +39,9 @@ class Link:
     documents: list[dict[str, Any]] = field(default_factory=list)
     path: list[tuple[float, float]] = field(default_factory=list)
     ended: bool = False
+    heard: int = 0  # statuses that have come: where it stands still, what is shown here grows old
+    is_answered: bool = True  # the last request was
+    visible: bool = True  # somebody sees this page
     _client: ControlClient | None = None
     _id: str = ""
     _drive: int = 0
@@ -48,11 +51,12 @@ class Link:
         answer = self._say({"do": "beat"})
         if answer is None:
             return
+        self.heard += 1
         self.status = answer["status"]
         lead = self.status.get("lead")
         self.leads = bool(self._id) and lead == self._id
         if not self.leads and self.status.get("phase") not in ("opening", "finished"):
-            self._ask_for_lead(renew=lead is not None)
+            self._ask_for_lead(renew=True)
         self._fetch()
 
     def take_over(self) -> None:
@@ -66,6 +70,7 @@ class Link:
 
     def note_visible(self, visible: bool) -> None:
         """Time away from the page is no attention to the question on it."""
+        self.visible = visible
         if self.leads:
             self._try({"do": "visible", "visible": visible})
 
@@ -92,6 +97,8 @@ class Link:
             except UserError:
                 return  # somebody else leads
             self._id, self.leads = answer["client"], True
+            if not self.visible:  # of a new leader the runner believes that it is seen
+                self._try({"do": "visible", "visible": False})
 
     def _fetch(self) -> None:
         while len(self.documents) < self.status.get("documents", 0):
@@ -116,10 +123,12 @@ class Link:
     def _say(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """An answer; None where the runner has gone or does not answer, and then the next call connects anew."""
         try:
-            return self._connection().request(request)
+            answer = self._connection().request(request)
+            self.is_answered = True
+            return answer
         except UserError:
             self.close()
-            self._id, self.leads = "", False
+            self._id, self.leads, self.is_answered = "", False, False
             self.ended = entry_of(self.entry.run) is None
             return None
 

@@ -86,6 +86,8 @@ def _give_up(link: Link) -> None:
 def state_line(link: Link) -> str:
     """Where the run stands, in one line."""
     status = link.status
+    if not link.is_answered:
+        return "The runner does not answer: what you see is old. STOP ends it, and with it the robot's run."
     phase = {"choosing": "waits for a choice", "operator": "waits for the operator", "running": "the robot cleans",
              "comparing": "waits for a comparison", "satisfied": "waits for a yes or no", "paused": "paused",
              "unarmed": "waits to be armed", "finished": "over", "opening": "opens the robot"}  # fmt: skip
@@ -103,6 +105,8 @@ def count(number: int, thing: str) -> str:
 
 def late_words(link: Link) -> str:
     """What the page says when it has lost its contact."""
+    if not link.is_answered:
+        return "The runner does not answer. STOP ends it."
     if link.leads:
         return f"The runner stops the robot after {HEARTBEAT_S:g} s without this page."
     return "The robot is in the hands of whoever leads; `calib stop` stops it."
@@ -293,7 +297,8 @@ def _times(times: dict[str, Any]) -> list[tuple[object, ...]]:
             rows.append((name, "not measured", None, None, None, None))
         else:
             clocks = f"{t['attention_s']:.0f} s", f"{t['robot_s'] / 60:.0f} min", f"{t['effort']:.0f}"
-            rows.append((name, events[t["event"]], t["rounds"], *clocks))
+            event = "too short a run to tell" if (t["event"], t["rounds"]) == (0, 0) else events[t["event"]]
+            rows.append((name, event, t["rounds"], *clocks))
     return rows
 
 

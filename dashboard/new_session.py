@@ -58,5 +58,5 @@ def form() -> list[str] | None:
     if person != ME:
         words += ["--person-number", str(number)]
     elif participant.strip():
-        words += ["--participant", participant.strip()]
+        words += [f"--participant={participant.strip()}"]  # in one word: it may begin with a dash
     return words

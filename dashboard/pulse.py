@@ -1,4 +1,8 @@
-"""A small sign in the browser: how old the page's data are, also while its connection is cut; whether it is seen."""
+"""A small sign in the browser: how old the page's data are, also while its connection is cut; whether it is seen.
+
+It also hears the Escape key before anything else on the page does: an open popover or a field that is being written in
+would keep it for themselves, and Escape is STOP.
+"""
 
 import streamlit as st
 
@@ -22,7 +26,17 @@ export default function({ data, parentElement, setStateValue }) {
   box.timer = setInterval(show, 200);
   const seen = () => box.seen();
   document.addEventListener("visibilitychange", seen);
+  if (document.hidden) seen();  // opened behind another tab
+  const stop = (event) => {
+    const button = document.querySelector(".st-key-stop button");
+    if (event.key !== "Escape" || !button) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (!event.repeat) button.click();
+  };
+  window.addEventListener("keydown", stop, true);
   return () => {
+    window.removeEventListener("keydown", stop, true);
     clearInterval(box.timer);
     box.timer = null;
     document.removeEventListener("visibilitychange", seen);

@@ -27,12 +27,14 @@ def stop_now(run: str) -> None:
 
 def watch_visible() -> None:
     """The browser says whether this page is seen."""
-    state["link"].note_visible(bool(state["pulse"].visible))
+    if "link" in state:  # the browser may say so when the page has just been left
+        state["link"].note_visible(bool(state["pulse"].visible))
 
 
 def attach(run: str) -> None:
-    """Open a run on this page, with a lease of its own."""
-    query["run"], query["lease"] = run, secrets.token_urlsafe(9)
+    """Open a run on this page, with a lease of its own: the one that it had, where it has led this run before."""
+    link = state.get("link")
+    query["run"], query["lease"] = run, link.lease if link and link.entry.run == run else secrets.token_urlsafe(9)
 
 
 def leave() -> None:
@@ -46,7 +48,8 @@ def leave() -> None:
 def choose() -> None:
     """No run is open: begin one, or take one that is there."""
     st.title("Live session", anchor=False)
-    if words := form():
+    words = form()
+    if words and not ("started" in state and not state["started"].has_ended()):  # a second click begins no second one
         try:
             state["started"] = starting.start(words)
         except OSError as error:
@@ -84,11 +87,10 @@ def beat(link: Link) -> None:
     if link.ended or panels.drawn(link) != state.get("drawn"):
         st.rerun()
     st.text(panels.state_line(link))
-    state["beats"] = state.get("beats", 0) + 1
     with st.container(key="pulse_box"):
         pulse(
             key="pulse",
-            data={"beat": state["beats"], "late": panels.late_words(link)},
+            data={"beat": link.heard, "late": panels.late_words(link)},
             default={"visible": True},
             on_visible_change=watch_visible,
         )
@@ -141,6 +143,13 @@ def auditing(link: Link) -> None:
         st.rerun()
 
 
+@st.fragment(run_every=2 * REFRESH_S)
+def resumed(run: str) -> None:
+    """A run that nobody runs may have a runner again."""
+    if entry_of(run):
+        st.rerun()
+
+
 def finished(run: str, url: str) -> None:
     """The page of a run that is over, or of no run at all."""
     try:
@@ -153,7 +162,9 @@ def finished(run: str, url: str) -> None:
             auditing(state["link"])
         panels.summary(entries, url)
     elif entries:
-        st.warning(f"This run has no end yet and nobody runs it: `calib resume {entries[0].run}` goes on.")
+        elsewhere = "" if url == "sqlite:///./calib.db" else " --journal JOURNAL"
+        st.warning(f"This run has no end yet and nobody runs it: `calib resume {entries[0].run}{elsewhere}` goes on.")
+        resumed(run)
     else:
         st.error("There is no run of this name.")
 
@@ -166,9 +177,13 @@ if "run" not in query:
     choose()
 else:
     run = query["run"]
-    entry = entry_of(run)
-    if entry is not None and ("link" not in state or state["link"].entry.run != run):
-        state["link"] = Link(entry, query.get("lease", ""))
+    entry, lease = entry_of(run), query.get("lease", "")
+    link = state.get("link")
+    # Of another run, of a runner that was since replaced (`calib resume`), of an address that is open no more.
+    if link is not None and (link.entry.run != run or (entry and (link.entry, link.lease) != (entry, lease))):
+        state.pop("link").close()
+    if entry is not None and "link" not in state:
+        state["link"] = Link(entry, lease)
     if entry is not None and state["link"].status.get("phase") != "finished":
         session(run)
     else:

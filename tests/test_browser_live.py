@@ -1,5 +1,6 @@
 """The Live page in a real browser: a person's session by clicks, two tabs, a cut connection."""
 
+import contextlib
 import json
 import re
 import time
@@ -132,6 +133,49 @@ def test_a_cut_connection_stops_the_robot_and_says_how_old_its_data_are(page: Pa
         expect(page.get_by_text("The session is over: stopped")).to_be_visible()
     marks = next(e["body"] for e in dashboard.lab.entries() if e["type"] == "stop")["marks"]
     assert [m["mark"] for m in marks if "reason" in m] == ["LeadLost"]
+
+
+def test_a_double_click_begins_one_session_and_its_page_keeps_the_lead_when_it_was_left(
+    page: Page, dashboard: Dashboard
+) -> None:
+    page.goto(dashboard.url())
+    expect(page.get_by_text("New session")).to_be_visible()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Audit with PyMC at the end").click()
+    page.get_by_role("button", name="Begin").dblclick()
+    expect(page.get_by_text("this page leads")).to_be_visible()
+    (entry,) = dashboard.runners()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"CALIB_RUNTIME_DIR={dashboard.lab.folder}".encode() in path.read_bytes():
+                words = path.with_name("cmdline").read_bytes()
+                assert b"cli.main" not in words or path.parent.name == str(entry.pid), "one click too many began a run"
+                assert dashboard.token.encode() not in words and entry.token.encode() not in words
+    page.get_by_role("link", name="Simulate").click()
+    expect(page.get_by_text("People in each condition")).to_be_visible()
+    until(page, lambda: status_of(dashboard)["lead_silent"])
+    page.get_by_role("link", name="Live").click()
+    page.locator(f".st-key-open-{entry.run} button").click()
+    expect(page.get_by_text("this page leads")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("this page leads")).to_be_visible(timeout=20_000)
+    page.go_back()
+    page.go_forward()
+    expect(page.get_by_text("this page leads")).to_be_visible(timeout=20_000)
+
+
+def test_a_page_goes_on_with_the_runner_that_resumed_its_run(page: Page, dashboard: Dashboard) -> None:
+    words = ("--person", "human", "--pace", "virtual", "--audit", "off")
+    with dashboard.lab.going("run", quick_scenario(dashboard.lab.folder), *words) as process:
+        (entry,) = until(page, dashboard.runners)
+        page.goto(dashboard.url(run=entry.run, lease="mine"))
+        expect(page.get_by_text("this page leads")).to_be_visible()
+        process.kill()
+        expect(page.get_by_text(f"calib resume {entry.run} --journal JOURNAL")).to_be_visible(timeout=10_000)
+    with dashboard.lab.going("resume", entry.run):
+        expect(page.get_by_text("this page leads")).to_be_visible(timeout=30_000)
+        page.get_by_role("button", name="Take Quick").click()
+        expect(page.get_by_text("Which outcome would you rather have?")).to_be_visible()
 
 
 def test_markup_from_a_scenario_or_a_person_is_shown_and_never_run(page: Page, dashboard: Dashboard) -> None:

@@ -1,5 +1,7 @@
-"""STOP in a real browser: in the middle of a busy run, by a click and on Escape, each time."""
+"""STOP in a real browser: in the middle of a busy run, by a click and on Escape, each time, wherever one is typing."""
 
+import os
+import signal
 import time
 from datetime import datetime
 
@@ -35,3 +37,38 @@ def test_stop_stops_a_busy_run_every_time(page: Page, dashboard: Dashboard, how:
     took.sort()
     median, worst = took[5] * 1e3, took[-1] * 1e3
     note(f"STOP by {how}, 10 of 10: from it to the runner's stop, median {median:.0f} ms, worst {worst:.0f} ms")
+
+
+@pytest.mark.parametrize("where", ["popover", "field"])
+def test_escape_stops_out_of_an_open_popover_and_a_field(page: Page, dashboard: Dashboard, where: str) -> None:
+    scenario = quick_scenario(dashboard.lab.folder)
+    with dashboard.lab.going("run", scenario, "--pace", "2", "--audit", "off"):
+        (entry,) = until(page, dashboard.runners)
+        page.goto(dashboard.url(run=entry.run, lease="mine"))
+        until(page, lambda: status_of(dashboard).get("phase") == "running")
+        expect(page.get_by_text("the robot cleans")).to_be_visible()
+        page.get_by_role("button", name="Something else").click()
+        field = page.get_by_label("what has changed")
+        expect(field).to_be_visible()
+        if where == "field":
+            field.fill("the dog is")
+        page.keyboard.press("Escape")
+        expect(page.get_by_text("The session is over: stopped")).to_be_visible(timeout=10_000)
+    events = [e["body"]["event"] for e in dashboard.lab.entries() if e["type"] == "event"]
+    assert events.count("Stop") == 1, "one key, one stop"
+
+
+def test_a_runner_that_hangs_is_said_to_and_stop_ends_it(page: Page, dashboard: Dashboard) -> None:
+    scenario = quick_scenario(dashboard.lab.folder)
+    with dashboard.lab.going("run", scenario, "--pace", "2", "--audit", "off") as process:
+        (entry,) = until(page, dashboard.runners)
+        page.goto(dashboard.url(run=entry.run, lease="mine"))
+        expect(page.get_by_text("the robot cleans")).to_be_visible()
+        os.kill(entry.pid, signal.SIGSTOP)
+        expect(page.get_by_text("The runner does not answer: what you see is old")).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("no contact for")).to_be_visible(timeout=10_000)
+        clicked = time.monotonic()
+        page.get_by_role("button", name="STOP").click()
+        until(page, lambda: process.poll() is not None, 20.0)
+        note(f"STOP of a runner that hangs: it had ended after {time.monotonic() - clicked:.1f} s")
+        expect(page.get_by_text("did not answer and was ended")).to_be_visible()

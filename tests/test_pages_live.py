@@ -146,6 +146,18 @@ def test_the_pictures_path_keeps_its_corners() -> None:
     assert floor.simplified([]) == [] and floor.simplified(straight[:1]) == straight[:1]
 
 
+def test_the_names_of_rooms_are_in_proportion_to_a_small_plan() -> None:
+    for cells, font in ((4, 11), (40, 24)):  # half a metre each
+        plan = FloorPlan("p", 0.5, ("a" * cells,) * 2, {"a": "x"}, (1.0, 0.75), 0.0)
+        assert f'font-size="{font}"' in floor.picture(plan, [], None)
+
+
+def test_a_run_that_is_stopped_in_its_first_round_is_too_short_to_tell(lab: Lab, waiting: str) -> None:
+    lab.calib("stop", waiting)
+    page = opened(run=waiting)
+    assert html(page).count("<td>too short a run to tell</td>") == 2  # declared and accepted
+
+
 def test_the_picture_escapes_the_names_of_rooms() -> None:
     plan = FloorPlan("p", 0.5, ("####", "#aA#", "####"), {"a": "<script>x</script>"}, (1.0, 0.75), 0.0)
     svg = floor.picture(plan, [(0.6, 0.7), (1.2, 0.7)], (1.2, 0.7, 0.0))
