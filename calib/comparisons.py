@@ -21,7 +21,7 @@ from scipy.special import gammainccinv, gammaincinv, gammaln, log_ndtr, ndtr
 from calib.kernel import COMPARISON
 from calib.setup import Setup
 from calib.streams import uniform_at
-from calib.vector import POOL, Singles, add_rows, dot, exp32, log32, total
+from calib.vector import POOL, Singles, add_rows, dot_rows, exp32, log32, total
 
 Ints = NDArray[np.int64]
 
@@ -31,8 +31,7 @@ TAU = (
 _LEAPFROGS = 6
 _DEGREE, _EDGE = 9, np.float32(5.5)  # of the polynomials, and where they end
 _ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
-_CLIP = np.float32(80.0)
-_ODDS_LOW, _ODDS_HIGH = np.float32(1e-30), np.float32(1e30)
+_CLIP = np.float32(60.0)  # of r U: e^60 has room in single precision for a threshold
 _EACH = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}  # without reordering
 
 
@@ -50,14 +49,13 @@ class Model(NamedTuple):
 class Room(NamedTuple):
     """Where a move works: allocated once for many people."""
 
-    weights: Singles  # (J, P)
+    gammas: Singles  # (J, P): weights times their sum
     rationality: Singles  # (P,)
+    scale: Singles  # (P,) rationality over the sum of the gammas
     tau: Singles
     threshold: Singles  # e^tau
-    utility: Singles  # (Q, P)
-    up: Singles  # e^{r U}
-    down: Singles  # e^{-r U}
-    pull: Singles  # d log likelihood / d (r U)
+    up: Singles  # (Q, P) e^{r U} of each card
+    pull: Singles  # (Q, P) d log likelihood / d (r U)
     used: NDArray[np.bool_]  # (Q,)
     value: Singles  # (P,)
     energy: Singles
@@ -66,8 +64,7 @@ class Room(NamedTuple):
     momentum: Singles
     here: Singles
     there: Singles
-    slope: Singles  # (P,)
-    spare: Singles
+    spare: Singles  # (P,)
     source: Ints  # (P,)
 
 
@@ -80,8 +77,7 @@ def make_room(num_attributes: int, num_cards: int, num: int) -> Room:
         np.empty(num, f),
         np.empty(num, f),
         np.empty(num, f),
-        np.empty((q, num), f),
-        np.empty((q, num), f),
+        np.empty(num, f),
         np.empty((q, num), f),
         np.empty((q, num), f),
         np.empty(q, np.bool_),
@@ -93,11 +89,11 @@ def make_room(num_attributes: int, num_cards: int, num: int) -> Room:
         np.empty((d, num), f),
         np.empty((d, num), f),
         np.empty(num, f),
-        np.empty(num, f),
         np.empty(num, np.int64),
     )
 
 
+@lru_cache(maxsize=16)
 def model_of(setup: Setup) -> Model:
     """The setup's prior and cards."""
     prior, rows = setup.prior, [COMPARISON, TAU]
@@ -159,61 +155,54 @@ def resample(room: Room, key: np.uint64) -> None:
 
 
 @njit(**_EACH)
-def simplex(z: Singles, shape: Singles, weights: Singles, top: Singles, spare: Singles) -> None:
-    """weights (J, P) of the first J coordinates z; top and spare (P,) are overwritten."""
+def simplex(z: Singles, shape: Singles, weights: Singles, whole: Singles) -> None:
+    """weights (J, P) of the first J coordinates z; whole (P,) is overwritten."""
     num_attributes, num = weights.shape
+    gammas_of(z, shape, weights, whole)
     for p in range(num):
-        top[p] = -_CLIP
-        spare[p] = _ZERO
+        whole[p] = _ONE / whole[p]
     for j in range(num_attributes):
         for p in range(num):
-            weights[j, p] = _horner(shape, j, z[j, p])
-        for p in range(num):
-            top[p] = max(top[p], weights[j, p])
-    for j in range(num_attributes):
-        for p in range(num):
-            share = exp32(weights[j, p] - top[p])
-            weights[j, p] = share
-            spare[p] += share
-    for p in range(num):
-        spare[p] = _ONE / spare[p]
-    for j in range(num_attributes):
-        for p in range(num):
-            weights[j, p] *= spare[p]
+            weights[j, p] *= whole[p]
 
 
-@njit(**_EACH)
+@njit(**_EACH, inline="always")
+def gammas_of(z: Singles, shape: Singles, gammas: Singles, whole: Singles) -> None:
+    """The first J rows of gammas from the coordinates z, and their sum (P,), which no coordinate brings to 0."""
+    num_attributes, num = shape.shape[0], whole.shape[0]
+    for p in range(num):
+        whole[p] = _ZERO
+    for j in range(num_attributes):
+        for p in range(num):
+            gamma = exp32(_horner(shape, j, z[j, p]))
+            gammas[j, p] = gamma
+            whole[p] += gamma
+
+
+@njit(**_EACH, inline="always")
 def natural(z: Singles, model: Model, room: Room) -> None:
-    """Weights, rationality, tau and threshold of z (J + 2, P)."""
-    weights, rationality, tau, threshold = room.weights, room.rationality, room.tau, room.threshold
-    simplex(z, model.shape, weights, room.slope, room.spare)
-    row, mean, sd = weights.shape[0], model.mean, model.sd
-    mean_r, sd_r, mean_t, sd_t = mean[0], sd[0], mean[1], sd[1]
-    for p in range(weights.shape[1]):
-        rationality[p] = exp32(mean_r + sd_r * z[row, p])
-    for p in range(weights.shape[1]):
-        tau[p] = exp32(mean_t + sd_t * z[row + 1, p])
-        threshold[p] = exp32(tau[p])
+    """Gammas, rationality, scale, tau and threshold of z (J + 2, P)."""
+    gammas, rationality, scale, tau, threshold = room.gammas, room.rationality, room.scale, room.tau, room.threshold
+    row, mean_r, sd_r, mean_tau, sd_tau = model.shape.shape[0], model.mean[0], model.sd[0], model.mean[1], model.sd[1]
+    gammas_of(z, model.shape, gammas, scale)
+    for p in range(scale.shape[0]):
+        r = exp32(mean_r + sd_r * z[row, p])
+        rationality[p] = r
+        scale[p] = r / scale[p]
+    for p in range(tau.shape[0]):
+        about_equal = exp32(mean_tau + sd_tau * z[row + 1, p])
+        tau[p] = about_equal
+        threshold[p] = exp32(about_equal)
 
 
-@njit(**_EACH)
-def card_odds(
-    cards: Singles, card: int, weights: Singles, rationality: Singles, utility: Singles, up: Singles, down: Singles
-) -> None:
-    """Row `card` of utility, up and down (Q, P): w . card, e^{r U} and e^{-r U} at each particle."""
-    for p in range(weights.shape[1]):
-        utility[card, p] = _ZERO
-    add_rows(cards, card, 0, cards.shape[1], weights, utility, card)
-    for p in range(weights.shape[1]):
-        odds = exp32(min(max(rationality[p] * utility[card, p], -_CLIP), _CLIP))
-        up[card, p] = odds
-        down[card, p] = _ONE / odds
-
-
-@njit(**_EACH)
-def _softplus(x: float) -> float:
-    """log(1 + e^x)."""
-    return max(x, _ZERO) + log32(_ONE + exp32(-abs(x)))
+@njit(**_EACH, inline="always")
+def card_odds(cards: Singles, card: int, gammas: Singles, scale: Singles, up: Singles) -> None:
+    """up[card] = e^{r U} at each particle."""
+    for p in range(scale.shape[0]):
+        up[card, p] = _ZERO
+    add_rows(cards, card, 0, cards.shape[1], gammas, up, card)
+    for p in range(scale.shape[0]):
+        up[card, p] = exp32(min(max(scale[p] * up[card, p], -_CLIP), _CLIP))
 
 
 @njit(**_EACH)
@@ -232,95 +221,84 @@ def log_target(
     """Log density at z (J + 2, P) of the cells [first, end), each counted `times`, and of the prior where asked.
 
     Writes room.value (P,) and room.gradient (J + 2, P). The twin of calib.kernel.log_target for comparisons of cards;
-    in the gradient odds are clipped to 1e+-30. No loop writes more than two rows: with more the compiler gives up
-    proving that they are apart, and with that its lanes.
+    |r U| is clipped to 60, and no answer's log probability is below -87.
     """
-    weights, rationality, tau, threshold = room.weights, room.rationality, room.tau, room.threshold
-    utility, up, down, pull, used = room.utility, room.up, room.down, room.pull, room.used
-    value, gradient, slope, lose = room.value, room.gradient, room.slope, room.spare
+    gammas, rationality, scale, tau, threshold = room.gammas, room.rationality, room.scale, room.tau, room.threshold
+    up, pull, used, value, gradient, mean = room.up, room.pull, room.used, room.value, room.gradient, room.spare
     cards, by_attribute, steepness = model.cards, model.by_attribute, model.slope
-    num_attributes, num = weights.shape
+    num_attributes, num = model.shape.shape[0], value.shape[0]
     num_cards, row_r, row_tau = cards.shape[0], num_attributes, num_attributes + 1
     natural(z, model, room)
     for card in range(num_cards):
         used[card] = False
-        if want_gradient:
-            for p in range(num):
-                pull[card, p] = _ZERO
     for k in range(first, end):
-        for side in range(2):
-            card = cells[k, side]
-            if not used[card]:
-                used[card] = True
-                card_odds(cards, card, weights, rationality, utility, up, down)
+        used[cells[k, 0]] = True
+        used[cells[k, 1]] = True
+    for card in range(num_cards):
+        for p in range(num):
+            pull[card, p] = _ZERO
+        if used[card]:
+            card_odds(cards, card, gammas, scale, up)
+    if want_value:
+        for p in range(num):
+            value[p] = _ZERO
+        for k in range(first, end):
+            a, b, answer, n = cells[k, 0], cells[k, 1], cells[k, 2], times[k]
+            if answer == 1:
+                a, b = b, a
+            if answer < 2:
+                for p in range(num):
+                    value[p] += n * log32(up[a, p] / (up[a, p] + threshold[p] * up[b, p]))
+            else:
+                for p in range(num):
+                    t = threshold[p]
+                    of_a, of_b = up[a, p] / (up[a, p] + t * up[b, p]), up[b, p] / (up[b, p] + t * up[a, p])
+                    value[p] += n * log32((t * t - _ONE) * of_a * of_b)
+        if with_prior:
+            for d in range(row_tau + 1):
+                for p in range(num):
+                    value[p] -= _HALF * z[d, p] * z[d, p]
+    if not want_gradient:
+        return
     for p in range(num):
-        value[p] = _ZERO
         gradient[row_tau, p] = _ZERO
     for k in range(first, end):
         a, b, answer, n = cells[k, 0], cells[k, 1], cells[k, 2], times[k]
-        if want_value:
+        if answer == 1:
+            a, b = b, a
+        if answer < 2:  # the share that answered otherwise pulls towards the answer
             for p in range(num):
-                d = rationality[p] * (utility[a, p] - utility[b, p])
-                first, second = _softplus(tau[p] - d), _softplus(tau[p] + d)
-                if answer == 0:
-                    value[p] -= n * first
-                elif answer == 1:
-                    value[p] -= n * second
-                else:
-                    value[p] += n * (log32(threshold[p] * threshold[p] - _ONE) - first - second)
-        if want_gradient:  # slope by d = r (U_a - U_b), lose by -tau
-            if answer == 0:
-                for p in range(num):
-                    odds, t = min(max(up[a, p] * down[b, p], _ODDS_LOW), _ODDS_HIGH), threshold[p]
-                    slope[p] = n * t / (odds + t)
-                    lose[p] = slope[p]
-            elif answer == 1:
-                for p in range(num):
-                    odds, t = min(max(up[a, p] * down[b, p], _ODDS_LOW), _ODDS_HIGH), threshold[p]
-                    slope[p] = n / (_ONE + odds * t) - n
-                    lose[p] = -slope[p]
-            else:
-                for p in range(num):
-                    odds, t = min(max(up[a, p] * down[b, p], _ODDS_LOW), _ODDS_HIGH), threshold[p]
-                    lose_a, lose_b = n * t / (odds + t), n - n / (_ONE + odds * t)
-                    slope[p] = lose_a - lose_b
-                    lose[p] = lose_a + lose_b - _TWO * n * t * t / (t * t - _ONE)
+                lost = threshold[p] * up[b, p]
+                lost = n * lost / (up[a, p] + lost)
+                pull[a, p] += lost
+                pull[b, p] -= lost
+                gradient[row_tau, p] -= lost
+        else:
             for p in range(num):
-                pull[a, p] += slope[p]
-            for p in range(num):
-                pull[b, p] -= slope[p]
-            for p in range(num):
-                gradient[row_tau, p] -= lose[p]
-    if want_value and with_prior:
-        for d in range(row_tau + 1):
-            for p in range(num):
-                value[p] -= _HALF * z[d, p] * z[d, p]
-    if not want_gradient:
-        return
-    # w . gradient is r * sum over cards of pull * U, utilities being linear
-    mean = lose
-    for p in range(num):
-        mean[p] = _ZERO
-    for card in range(num_cards):
-        if used[card]:
-            for p in range(num):
-                mean[p] += pull[card, p] * utility[card, p]
+                t = threshold[p]
+                lost_a, lost_b = t * up[b, p], t * up[a, p]
+                lost_a, lost_b = lost_a / (up[a, p] + lost_a), lost_b / (up[b, p] + lost_b)
+                pull[a, p] += n * (lost_a - lost_b)
+                pull[b, p] -= n * (lost_a - lost_b)
+                gradient[row_tau, p] -= n * (lost_a + lost_b - _TWO * t * t / (t * t - _ONE))
     sd_r, sd_tau, prior = model.sd[0], model.sd[1], _ONE if with_prior else _ZERO
     for p in range(num):
-        gradient[row_r, p] = sd_r * mean[p] * rationality[p]
-    for p in range(num):
-        gradient[row_tau, p] *= sd_tau * tau[p]
+        mean[p] = _ZERO
     for j in range(num_attributes):
         for p in range(num):
             gradient[j, p] = _ZERO
         add_rows(by_attribute, j, 0, num_cards, pull, gradient, j)
         for p in range(num):
-            slope[p] = _horner(steepness, j, z[j, p]) * weights[j, p] * rationality[p]
+            mean[p] += gammas[j, p] * gradient[j, p]
+    for p in range(num):
+        gradient[row_r, p] = sd_r * scale[p] * mean[p] - prior * z[row_r, p]
+        mean[p] *= scale[p] / rationality[p]
+    for p in range(num):
+        gradient[row_tau, p] = sd_tau * tau[p] * gradient[row_tau, p] - prior * z[row_tau, p]
+    for j in range(num_attributes):
         for p in range(num):
-            gradient[j, p] = slope[p] * (gradient[j, p] - mean[p])
-    for d in range(row_tau + 1):
-        for p in range(num):
-            gradient[d, p] -= prior * z[d, p]
+            slope = _horner(steepness, j, z[j, p]) * gammas[j, p] * scale[p]
+            gradient[j, p] = slope * (gradient[j, p] - mean[p]) - prior * z[j, p]
 
 
 @njit(**_EACH)
@@ -329,12 +307,15 @@ def _factor(x: Singles, centred: Singles) -> NDArray[np.float32]:
     dims, num = x.shape
     factor = np.zeros((dims, dims), np.float32)
     for d in range(dims):
-        mean = total(x[d]) / np.float32(num)
+        mean = _ZERO
+        for p in range(num):
+            mean += x[d, p]
+        mean /= np.float32(num)
         for p in range(num):
             centred[d, p] = x[d, p] - mean
     for d in range(dims):
         for e in range(d + 1):
-            sum_ = dot(centred[d], centred[e]) / np.float32(num)
+            sum_ = dot_rows(centred, d, centred, e) / np.float32(num)
             if d == e:
                 sum_ = sum_ * np.float32(1.0001) + np.float32(1e-6)
             for f in range(e):
@@ -375,14 +356,14 @@ def move(
         for p in range(num):
             energy[p] -= _HALF * momentum[d, p] * momentum[d, p]
     for d in range(dims):
-        add_rows(half, d, d, dims, gradient, momentum, d)
+        add_rows(half, d, d - d % 4, dims, gradient, momentum, d)
     for leap in range(_LEAPFROGS):
         for d in range(dims):
-            add_rows(lower, d, 0, d + 1, momentum, there, d)
+            add_rows(lower, d, 0, min(d - d % 4 + 4, dims), momentum, there, d)
         last = leap == _LEAPFROGS - 1
         log_target(there, model, cells, times, 0, count, True, last, True, room)
         for d in range(dims):
-            add_rows(half if last else upper, d, d, dims, gradient, momentum, d)
+            add_rows(half if last else upper, d, d - d % 4, dims, gradient, momentum, d)
     for p in range(num):
         energy[p] = value[p] - energy[p]
     for d in range(dims):

@@ -9,6 +9,7 @@ import json
 import math
 import tomllib
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ class Scenario:
     num_cards: int
     num_particles: int
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """sha256 of everything that the file says, its own path apart."""
         return digest(asdict(replace(self, file="", text="")))

@@ -106,25 +106,42 @@ def largest(x: Singles) -> Single:
     return out
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def dot_rows(x: Singles, i: int, y: Singles, k: int) -> Single:
+    """Sum over p of x[i, p] y[k, p]."""
+    out = np.float32(0.0)
+    for p in range(x.shape[1]):
+        out += x[i, p] * y[k, p]
+    return out
+
+
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def add_rows(shares: Singles, s: int, first: int, end: int, rows: Singles, out: Singles, at: int) -> None:
-    """out[at] += sum over k in [first, end) of shares[s, k] rows[k], four rows a sweep; rows (K, P), out (R, P).
+    """out[at] += sum over k in [first, end) of shares[s, k] rows[k], eight rows a sweep; rows (K, P), out (R, P).
 
     Whole arrays and numbers of rows, not slices: a slice costs two atomic counts, as much as a sweep.
     """
-    num, k = out.shape[1], first
-    while k + 4 <= end:
-        a, b, c, d = shares[s, k], shares[s, k + 1], shares[s, k + 2], shares[s, k + 3]
+    num, k, f = out.shape[1], first, shares
+    while k + 8 <= end:
+        a, b, c, d = f[s, k], f[s, k + 1], f[s, k + 2], f[s, k + 3]
+        e, g, h, i = f[s, k + 4], f[s, k + 5], f[s, k + 6], f[s, k + 7]
+        for p in range(num):
+            left = (a * rows[k, p] + b * rows[k + 1, p]) + (c * rows[k + 2, p] + d * rows[k + 3, p])
+            right = (e * rows[k + 4, p] + g * rows[k + 5, p]) + (h * rows[k + 6, p] + i * rows[k + 7, p])
+            out[at, p] += left + right
+        k += 8
+    if k + 4 <= end:
+        a, b, c, d = f[s, k], f[s, k + 1], f[s, k + 2], f[s, k + 3]
         for p in range(num):
             out[at, p] += (a * rows[k, p] + b * rows[k + 1, p]) + (c * rows[k + 2, p] + d * rows[k + 3, p])
         k += 4
     if k + 2 <= end:
-        a, b = shares[s, k], shares[s, k + 1]
+        a, b = f[s, k], f[s, k + 1]
         for p in range(num):
             out[at, p] += a * rows[k, p] + b * rows[k + 1, p]
         k += 2
     if k < end:
-        a = shares[s, k]
+        a = f[s, k]
         for p in range(num):
             out[at, p] += a * rows[k, p]
 

@@ -12,6 +12,7 @@ become rarer as answers tell less, and equal answers share a term, so that a ses
 A belief's arrays are reused by its successor: hold on to the newest one only.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -120,9 +121,9 @@ def intent(setup: Setup, belief: Belief) -> NDArray[np.float64]:
 
 @njit(**_EACH)
 def _intent_people(particles: Singles, shape: Singles, out: Singles) -> None:
-    rows = np.empty((2, particles.shape[2]), np.float32)
+    whole = np.empty(particles.shape[2], np.float32)
     for i in range(particles.shape[0]):
-        simplex(particles[i], shape, out[i], rows[0], rows[1])
+        simplex(particles[i], shape, out[i], whole)
 
 
 def learn(
@@ -277,6 +278,7 @@ class Table(NamedTuple):
     shape: Singles  # of the weights' coordinates
 
 
+@lru_cache(maxsize=16)
 def _table_of(setup: Setup) -> Table:
     phi, context_p = setup.phi.astype(np.float32), setup.context_p.astype(np.float32)
     by_context = np.pad(phi.transpose(1, 0, 2), ((0, 0), (0, 0), (0, -phi.shape[2] % _BLOCK)))
@@ -303,13 +305,13 @@ def _measure_people(
     phi, feasible, context_p, by_context = table.phi, table.feasible, table.context_p, table.by_context
     num, dims = particles.shape[2], phi.shape[2]
     padded = np.zeros((by_context.shape[2], num), np.float32)  # zeros behind the last weight
-    weights, rows, value = padded[:dims], np.empty((6, num), np.float32), np.empty(dims, np.float32)
-    weight, degree, share, scaled, spare, top = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    weights, rows, value = padded[:dims], np.empty((5, num), np.float32), np.empty(dims, np.float32)
+    weight, degree, share, scaled, spare = rows[0], rows[1], rows[2], rows[3], rows[4]
     utility, nothing = np.empty((1, num), np.float32), _ZERO
     for i in range(particles.shape[0]):
         if not active[i]:
             continue
-        simplex(particles[i], table.shape, weights, top, spare)
+        simplex(particles[i], table.shape, weights, spare)
         for p in range(num):
             weight[p] = exp32(log_weight[i, p])
             degree[p] = _ZERO

@@ -110,6 +110,7 @@ def _gain_single(particles: Singles, log_weight: Singles, model: Model, pairs: I
     draws = (particles.shape[2] + _THIN - 1) // _THIN
     room = make_room(num_attributes, num_cards, draws)
     weight, span = np.empty(draws, np.float32), np.empty(draws, np.float32)
+    up, threshold, down = room.up, room.threshold, np.empty_like(room.up)
     for i in range(particles.shape[0]):
         for p in range(draws):
             for d in range(num_attributes + 2):
@@ -123,8 +124,9 @@ def _gain_single(particles: Singles, log_weight: Singles, model: Model, pairs: I
             weight[p] *= norm
             span[p] = log32(room.threshold[p] * room.threshold[p] - _ONE)
         for card in range(num_cards):
-            card_odds(model.cards, card, room.weights, room.rationality, room.utility, room.up, room.down)
-        up, down, threshold = room.up, room.down, room.threshold
+            card_odds(model.cards, card, room.gammas, room.scale, up)
+            for p in range(draws):
+                down[card, p] = _ONE / up[card, p]
         for q in range(pairs.shape[0]):
             a, b = pairs[q, 0], pairs[q, 1]
             first, second, inner = _pair(up, down, a, b, threshold, span, weight)
