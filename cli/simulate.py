@@ -66,18 +66,18 @@ def main(args: argparse.Namespace) -> int:
 
     total = args.people * len(plan.conditions)
     columns = (TextColumn("people"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    ran: list[int] = []  # person-rounds of the parts that were computed now
     begun = time.perf_counter()
     with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("people", total=total)
         jobs = args.jobs or os.cpu_count() or 1
         manifest = simulate_population(
-            plan, out, jobs, lambda people: bar.advance(task, people), scheduler=args.scheduler
+            plan, out, jobs, lambda people: bar.advance(task, people), scheduler=args.scheduler, ran=ran.append
         )
     seconds = time.perf_counter() - begun
-    rounds = args.rounds or scenario.protocol.max_rounds
     found = {
         "people": args.people,
-        "rounds_per_s": total * rounds / seconds,
+        "rounds_per_s": sum(ran) / seconds,
         "parts": len(manifest["parts"]),
         "rows": manifest["rows"],
         "data_sha256": manifest["data_sha256"],

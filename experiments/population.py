@@ -212,6 +212,12 @@ def part_bytes(plan: Plan, part: Part) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def completed_rounds(content: bytes) -> int:
+    """The person-rounds in a part: its lists of degrees have an entry a round, and one from before the first."""
+    degrees = _decoded(content, ["true_degree"]).column("true_degree")
+    return int(pyarrow.compute.sum(pyarrow.compute.list_value_length(degrees)).as_py()) - len(degrees)
+
+
 def is_there(plan: Plan, folder: Path, part: Part) -> bool:
     """Whether the file of a part is there and whole. UserError where it is another part than its name says."""
     path = part_path(folder, part)
@@ -237,9 +243,17 @@ def _label(plan: Plan, part: Part) -> bytes:
 
 
 def simulate_population(
-    plan: Plan, folder: Path, jobs: int, done: Callable[[int], None], *, scheduler: str | None = None
+    plan: Plan,
+    folder: Path,
+    jobs: int,
+    done: Callable[[int], None],
+    *,
+    scheduler: str | None = None,
+    ran: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """All parts of a plan, resuming what is there, then the manifest; `done(people)` after each part. The manifest.
+
+    `ran(rounds)` after each part that was computed now, with the person-rounds that its people completed.
 
     The parts are computed in `jobs` processes, or by the workers of the Dask scheduler at an address, and written here.
     UserError for a folder that holds something else, is in use or cannot be written, and for lost workers; what is
@@ -258,6 +272,8 @@ def simulate_population(
         with closing(_computed(plan, missing, jobs, scheduler)) as computed:
             for part, content in computed:
                 _write(part_path(folder, part), content)
+                if ran is not None:
+                    ran(completed_rounds(content))
                 done(part[2] - part[1])
         manifest = _manifest(plan, folder)
         _write(folder / "manifest.json", _json(manifest))

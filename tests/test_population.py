@@ -101,6 +101,24 @@ def test_an_interrupted_simulation_goes_on(reference: dict[str, Any], tmp_path: 
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())
     assert found["data_sha256"] == reference["data_sha256"]
     assert set(found) >= {"people", "rounds_per_s", "parts", "rows", "data_sha256", "out"}
+    assert found["rounds_per_s"] > 0
+    assert lab.json(*words)["rounds_per_s"] == 0, "everything was there"
+
+
+def test_only_rounds_that_were_run_now_count(tmp_path: Path) -> None:
+    """People who stop early ran fewer, one damaged part alone is run again, and where all is there nothing is."""
+    plan, ran = plan_of(stop_rule="accepted", max_rounds=12), list[int]()
+    simulate_population(plan, tmp_path, 1, lambda people: None, ran=ran.append)
+    lengths = [
+        sum(len(degrees) - 1 for degrees in pq.read_table(part_path(tmp_path, part))["true_degree"].to_pylist())
+        for part in plan.parts
+    ]
+    assert ran == lengths and 0 < sum(ran) < 4 * 40 * 12
+    part_path(tmp_path, plan.parts[3]).write_bytes(b"")
+    for expected in (lengths[3:4], []):
+        again: list[int] = []
+        simulate_population(plan, tmp_path, 1, lambda people: None, ran=again.append)
+        assert again == expected
 
 
 def test_another_seed_gives_other_data_and_never_into_the_same_folder(
