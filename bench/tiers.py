@@ -4,8 +4,9 @@ Each tier is timed as its users run it, `calib simulate` with two processes, fro
 without the start is what ten times as many people add. Coverage is that of 90% intervals of the true degree and of
 every weight over people who share the engine's prior, with the p-value of a Kolmogorov-Smirnov test of the ranks, for
 the weights the smallest times their number. Memory is the sum over all processes of what each has of its own and its
-share of the rest (Pss), at its peak. Exponents are least squares on logarithms: 1 is linear. Figures depend on the
-machine and on what else it does; where it is shared, the rate a processor second tells more. Nothing here is asserted.
+share of the rest (Pss), at its peak. Exponents are of processor time, less that of a crowd of eight, by least squares
+on logarithms: 1 is linear; `--growth` prints them alone. Figures depend on the machine; where it is shared, the rate a
+processor second tells more. Nothing here is asserted.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import numpy as np
 from scipy.stats import kstest
 
 from calib.scenario import load_scenario
-from calib.setup import make_setup
+from calib.setup import Setup, make_setup
 from experiments.batch import simulate_sessions
 from experiments.people import rational
 
@@ -119,21 +120,26 @@ def exponent(sizes: list[int], seconds: list[float]) -> float:
 
 
 def growth(engine: str, policy: str, quick: bool) -> tuple[float, float]:
-    """Exponents of the cost in people and in rounds, within one process after everything is warm."""
+    """Exponents of the processor time in people and in rounds, within one process.
+
+    The time of eight people is subtracted: it is what a call costs whoever is in it.
+    """
 
     def cost(people: int, rounds: int) -> float:
         setup = make_setup(load_scenario("apartment"), engine=engine, policy=policy, max_rounds=rounds, seed=3)
-        simulate_sessions(setup, rational, {}, np.arange(8))
+        return quickest(setup, people) - quickest(setup, 8)
+
+    def quickest(setup: Setup, people: int) -> float:
         times = []
-        for _ in range(3):
+        for _ in range(4):  # the first one compiles
             begun = time.process_time()
             simulate_sessions(setup, rational, {}, np.arange(people))
             times.append(time.process_time() - begun)
         return min(times)
 
-    base = (2048 if engine == "oracle" else 256) * (1 if quick else 2)  # below it what every call costs shows
+    base = (4096 if engine == "oracle" else 512) * (1 if quick else 2)
     crowds, lengths = [base, 2 * base, 4 * base], [10, 20, 40, 80]
-    by_people = exponent(crowds, [cost(n, 10) for n in crowds])
+    by_people = exponent([n - 8 for n in crowds], [cost(n, 10) for n in crowds])
     by_rounds = exponent(lengths, [cost(base, t) for t in lengths])
     return by_people, by_rounds
 
@@ -142,19 +148,26 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a fifth of the people, coverage over 2,000")
+    parser.add_argument("--growth", action="store_true", help="the exponents alone")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rounds = 20
     crowds = {"oracle": 1_000_000 // (5 if args.quick else 1), "bulk": 100_000 // (5 if args.quick else 1)}
     found: dict[str, Any] = {"cores": os.cpu_count(), "rounds": rounds, "tiers": []}
     for engine, policy in TIERS:
+        by_people, by_rounds = growth(engine, policy, args.quick)
+        tier: dict[str, Any] = {"engine": engine, "policy": policy if engine != "oracle" else None}
+        tier |= {"exponent_people": by_people, "exponent_rounds": by_rounds}
+        found["tiers"].append(tier)
+        if args.growth:
+            if not args.json:
+                print(f"{name_of(tier)}: {told_growth(tier)}", flush=True)
+            continue
         few, many = crowds[engine] // 10, crowds[engine]
         simulate(64, 2, engine, policy)  # compiles what is not in the cache
         chunk = 500 if engine == "bulk" else None  # the smaller crowd too is work for both processes
         short, long = (simulate(n, rounds, engine, policy, chunk) for n in (few, many))
-        tier = {
-            "engine": engine,
-            "policy": policy if engine != "oracle" else None,
+        tier |= {
             "people": many,
             "rounds_per_s": many * rounds / long["seconds"],
             "rounds_per_s_without_start": (many - few) * rounds / (long["seconds"] - short["seconds"]),
@@ -164,8 +177,6 @@ def main() -> None:
         }
         if engine != "oracle":
             tier["coverage"] = coverage(engine, policy, 2_000 if args.quick else 4_000, rounds)
-        tier["exponent_people"], tier["exponent_rounds"] = growth(engine, policy, args.quick)
-        found["tiers"].append(tier)
         if not args.json:
             print(told(tier), flush=True)
     if args.json:
@@ -174,9 +185,8 @@ def main() -> None:
 
 def told(tier: dict[str, Any]) -> str:
     """The lines of one tier."""
-    name = tier["engine"] + (f", {tier['policy']}" if tier["policy"] else "")
     lines = [
-        f"{name}: {tier['rounds_per_s']:,.0f} person-rounds/s with start, files and hash "
+        f"{name_of(tier)}: {tier['rounds_per_s']:,.0f} person-rounds/s with start, files and hash "
         f"({tier['rounds_per_s_without_start']:,.0f} without the start), {tier['people']:,} people, 2 processes; "
         f"{tier['rounds_per_processor_s']:,.0f} a processor second",
     ]
@@ -188,11 +198,18 @@ def told(tier: dict[str, Any]) -> str:
         )
     else:
         lines.append("  coverage: exact by construction, it is told the truth")
-    lines.append(
-        f"  peak memory of all processes {tier['peak_mb']:,.0f} MB; "
-        f"cost grows with people^{tier['exponent_people']:.2f}, rounds^{tier['exponent_rounds']:.2f}"
-    )
+    lines.append(f"  peak memory of all processes {tier['peak_mb']:,.0f} MB; {told_growth(tier)}")
     return "\n".join(lines)
+
+
+def name_of(tier: dict[str, Any]) -> str:
+    """The tier in a word or two."""
+    return str(tier["engine"]) + (f", {tier['policy']}" if tier["policy"] else "")
+
+
+def told_growth(tier: dict[str, Any]) -> str:
+    """How a tier's processor time grows."""
+    return f"processor time grows with people^{tier['exponent_people']:.2f}, rounds^{tier['exponent_rounds']:.2f}"
 
 
 if __name__ == "__main__":
