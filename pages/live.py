@@ -157,7 +157,9 @@ def finished(run: str, url: str) -> None:
     except (UserError, JournalError) as error:
         st.error(literal(f"run {run}: {error}"))
         return
-    if any(e.type == "stop" for e in entries):
+    if entries and entries[0].body is None:
+        st.info("What this run held has been erased, as its participant asked.")
+    elif any(e.type == "stop" for e in entries):
         if "link" in state and is_alive(state["link"].entry):
             auditing(state["link"])
         panels.summary(entries, url)

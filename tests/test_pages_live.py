@@ -112,6 +112,18 @@ def test_a_run_that_is_none_is_said_in_one_line(lab: Lab, run: str) -> None:
     assert len(page.error) == 1 and "\n" not in page.error[0].value
 
 
+def test_a_run_that_was_erased_is_said_to_be(lab: Lab) -> None:
+    lab.calib("participant", "enrol", "P1", "--consent", "1")
+    words = ("--person", "human", "--participant", "P1", "--pace", "virtual")
+    with lab.going("run", quick_scenario(lab.folder), *words) as process:
+        run = running(lab)
+        lab.calib("stop", run)
+        process.wait(30)
+    lab.calib("participant", "erase", "P1")
+    page = opened(run=run)
+    assert ["erased" in info.value for info in page.info] == [True] and not page.error and not page.warning
+
+
 def test_the_form_begins_what_it_says(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr("dashboard.start.start", lambda words: asked.append(list(words)) or [][0])
