@@ -39,7 +39,8 @@ def main(args: argparse.Namespace) -> int:
 
     from calib.errors import UserError
     from calib.scenario import load_scenario
-    from experiments.population import CHUNKS, make_plan, simulate_population
+    from experiments.parts import CHUNKS, make_plan
+    from experiments.population import simulate_population
 
     if args.jobs < 0:
         raise UserError(f"--jobs: {args.jobs} is no number of processes; give 1 or more, or 0 for one a core")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from calib.errors import UserError
 from dashboard.data import JOURNAL, data_folder
-from experiments.population import CHUNKS
+from experiments.parts import CHUNKS
 
 _PARTS = 20  # of a condition at least, so that progress is seen, unless parts would get too small
 _USUAL = 256  # people in a part, where the engine has no number of its own

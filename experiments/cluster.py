@@ -22,7 +22,7 @@ from distributed.scheduler import KilledWorker
 
 from calib.errors import UserError
 from calib.provenance import code_sha256, platform_fingerprint
-from experiments.population import Part, Plan, part_bytes
+from experiments.parts import Part, Plan, part_bytes
 
 CONNECT_S = 10.0  # until a scheduler must answer
 WORKERS_S = 30.0  # that no worker may be there

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from calib.gaps import GAPS
-from experiments.population import COLUMNS
+from experiments.parts import COLUMNS
 
 ROUNDS = 12
 LISTS = ("true_degree", "estimated_degree", "degree_low", "degree_high")

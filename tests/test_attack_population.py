@@ -16,7 +16,8 @@ import pytest
 from calib.errors import UserError
 from cli.main import main
 from experiments import population
-from experiments.population import Plan, part_path, simulate_population
+from experiments.parts import Plan
+from experiments.population import part_path, simulate_population
 from sessions import ROOT, Lab
 from test_population import plan_of, simulated
 

@@ -8,8 +8,9 @@ import pytest
 
 from calib.replay import setup_of
 from experiments.expand import documents, documents_of_row
+from experiments.parts import make_plan, setup_of_condition
 from experiments.people import person_names
-from experiments.population import make_plan, part_path, setup_of_condition, simulate_population
+from experiments.population import part_path, simulate_population
 from sessions import Lab, quick_scenario
 
 ENDS = {"end"}  # a live run says whether it ended by itself or at its limit; the map holds outcomes alone

@@ -14,7 +14,8 @@ from streamlit.testing.v1 import AppTest
 from calib.scenario import load_scenario
 from cli.main import main
 from dashboard import answers, show
-from experiments.population import make_plan, simulate_population
+from experiments.parts import make_plan
+from experiments.population import simulate_population
 from populations import made_up_rows, write_population
 from sessions import quick_scenario
 

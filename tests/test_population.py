@@ -18,18 +18,9 @@ from calib.gaps import GAPS
 from calib.scenario import load_scenario
 from experiments.batch import simulate_sessions
 from experiments.expand import documents_of_row
+from experiments.parts import COLUMNS, DETAILS, Plan, make_plan, setup_of_condition, simulate_part
 from experiments.people import impatient, rational
-from experiments.population import (
-    COLUMNS,
-    DETAILS,
-    Plan,
-    data_sha256,
-    make_plan,
-    part_path,
-    setup_of_condition,
-    simulate_part,
-    simulate_population,
-)
+from experiments.population import data_sha256, part_path, simulate_population
 from sessions import Lab
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from calib.errors import UserError
 from experiments import cluster
-from experiments.population import Plan, simulate_population
+from experiments.parts import Plan
+from experiments.population import simulate_population
 from sessions import Lab
 from test_population import plan_of, simulated
 
