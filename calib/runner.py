@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
+from calib import documents
 from calib.control import ControlServer
 from calib.errors import JournalError
 from calib.events import (
@@ -280,6 +283,7 @@ class Runner:
             "pending": self._shown(),
             "progress": vars(self._progress) if self._progress else None,
             "context": self.run.setup.scenario.contexts[int(session.state.context[0])].name,
+            "outcome": _seen(self.run.setup, session),
             "documents": len(self._documents),
             "lead": self._lead.client,
             "lead_silent": self._lead.is_lost,
@@ -343,6 +347,8 @@ class Runner:
         self.run.journal.append(self.run.run, "event", event_to_json(event))
         before = self.session
         self.session, effects = step(self.run.setup, before, event)
+        if (seen := _seen(self.run.setup, self.session)) and not before.round.reading:
+            self.run.tell("outcome", seen)
         if self.run.person and isinstance(event, Reading) and self.session.phase != "paused":
             self.run.person.saw(before.state, event.z)
         if isinstance(event, LinkLost):
@@ -521,6 +527,12 @@ class _Lead:
     heartbeat_s: float | None = None
     seen_at: float = 0.0
     is_lost: bool = False
+
+
+def _seen(setup: Setup, session: Session) -> dict[str, Any] | None:
+    """What the person has seen of this round's run, or of the card instead of it; None before."""
+    reading = session.round.reading
+    return None if reading is None else {"card": documents.card(setup, np.array(reading.z)), "end": reading.end}
 
 
 def _whole(value: Any) -> int:

@@ -73,6 +73,8 @@ class Screen:
         elif what == "ask" and body["question"] == "arm" and not self.listens:
             self.line("      the robot answers; nothing moves until somebody allows it:")
             self.line(f"      calib attach {self._run} --lead, then arm{_within(body)}")
+        elif what == "outcome" and self.listens:
+            self.line(f"  {'what it would do' if body['end'] == 'card' else 'what the run did'}: {card(body['card'])}")
         elif what == "retry" and not self.quiet:
             self.line(f"      still lost: {body['reason']}")
         elif self.quiet:

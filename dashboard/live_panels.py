@@ -127,6 +127,23 @@ def plan_picture(plan: FloorPlan, link: Link) -> None:
     )
 
 
+def outcome(link: Link) -> None:
+    """What the person has seen last: of this round's run, or while they choose of the one before."""
+    seen, last = link.status.get("outcome"), link.documents[-1] if link.documents else {}
+    if seen is None and last.get("type") == "round":
+        card = [
+            {"attribute": a.name, "unit": a.unit, "value": round(last["outcome"][a.name]["value"], a.unit != "count")}
+            for a in scenario_of(link).attributes
+        ]
+        seen = {"card": card, "end": last["end"]}
+    if seen:
+        with st.container(border=True, key="outcome"):
+            head = (
+                "What this setting would do (a card instead of a run)" if seen["end"] == "card" else "What the run did"
+            )
+            st.html(f"<b>{head}</b>" + cards.outcome(seen["card"]))
+
+
 def question(link: Link) -> None:
     """The open question with its buttons; an answer carries the question's number, so a late one answers nothing."""
     pending = link.status.get("pending")

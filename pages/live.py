@@ -123,6 +123,7 @@ def session(run: str) -> None:
             plan(link)
     with right:
         if asks:
+            panels.outcome(link)
             plan(link)
             panels.controls(link)
     with st.container() if asks else right:

@@ -251,3 +251,21 @@ def test_attention_is_that_of_who_leads_and_none_while_the_leader_is_silent(tmp_
         now = time.monotonic()
     assert 1.0 <= seconds < now - begun - 1.0, "without the second of silence"
     assert seconds < now - taken + 1.0
+
+
+def test_a_person_is_shown_what_the_run_did_before_the_next_question(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    with lab.going("run", quick_scenario(tmp_path), "--person", "human", "--pace", "virtual", "--rounds", "2"):
+        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        page = Page(RunnerEntry(**json.loads(path.read_text())))
+        asked = until(lambda: page.status().get("pending"))
+        assert page.status()["outcome"] is None
+        page.say("answer", question="choice", number=asked["number"], value=0)
+        asked = until(lambda: (p := page.status().get("pending")) and p["question"] == "comparison" and p)
+        seen = page.status()["outcome"]
+        page.say("answer", question="comparison", number=asked["number"], value=2)
+        (document,) = until(lambda: page.say("documents", **{"from": 1})["documents"])
+    assert seen["end"] == document["end"] == "finished"
+    shown = {row["attribute"]: row["value"] for row in seen["card"]}
+    for name, value in shown.items():
+        assert abs(value - document["outcome"][name]["value"]) <= 0.5
