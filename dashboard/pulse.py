@@ -2,6 +2,9 @@
 
 It also hears the Escape key before anything else on the page does: an open popover or a field that is being written in
 would keep it for themselves, and Escape is STOP.
+
+Beside it `wake`: a fragment that draws itself anew every half second does so by a clock in the browser, and that clock
+is lost where the page is redrawn at the wrong moment. A page that hears nothing for a while is drawn again as a whole.
 """
 
 import streamlit as st
@@ -10,7 +13,7 @@ import streamlit as st
 _JS = """
 export default function({ data, parentElement, setStateValue }) {
   const box = parentElement.querySelector("[data-age]");
-  if (data.beat !== box.beat) box.at = performance.now();  // called for other reasons too, a change of theme
+  if (data.beat !== box.beat) box.at = window.calibHeard = performance.now();  // a change of theme calls it too
   box.beat = data.beat;
   box.late = data.late;
   box.seen = () => setStateValue("visible", !document.hidden);
@@ -48,6 +51,31 @@ _CSS = """
 [data-age].late { color: #fff; background: #b3261e; padding: 0.4rem 0.6rem; border-radius: 0.3rem; opacity: 1; }
 """
 
+_WAKE = """
+export default function({ data, parentElement, setTriggerValue }) {
+  const box = parentElement.querySelector("[data-wake]");
+  box.after = data.after_s;
+  box.wake = () => setTriggerValue("wake", Date.now());
+  window.calibHeard = performance.now();
+  if (box.timer) return;
+  box.timer = setInterval(() => {
+    if ((performance.now() - window.calibHeard) / 1000 < box.after) return;
+    window.calibHeard = performance.now();
+    box.wake();
+  }, 250);
+  return () => {
+    clearInterval(box.timer);
+    box.timer = null;
+  };
+}
+"""
+
 pulse = st.components.v2.component(
     "calib_pulse", html='<div data-age role="status" aria-live="polite"></div>', css=_CSS, js=_JS
 )
+_wake = st.components.v2.component("calib_wake", html="<div data-wake></div>", js=_WAKE)
+
+
+def wake(after_s: float) -> None:
+    """Draw the whole page anew where `pulse` has heard nothing for `after_s`. To stand outside of every fragment."""
+    _wake(key="wake", data={"after_s": after_s}, on_wake_change=lambda: None)

@@ -10,10 +10,12 @@ from calib.registry import is_alive, runners
 from dashboard import data
 from dashboard import live_panels as panels
 from dashboard import start as starting
-from dashboard.link import REFRESH_S, Link, entry_of, stop
+from dashboard.link import HEARTBEAT_S, REFRESH_S, Link, entry_of, stop
 from dashboard.new_session import form
-from dashboard.pulse import pulse
+from dashboard.pulse import pulse, wake
 from dashboard.show import literal
+
+_WAITING_S = 5.0  # for something that a fragment looks for twice a second
 
 state, query = st.session_state, st.query_params
 
@@ -56,6 +58,7 @@ def choose() -> None:
             st.error(literal(f"the session could not be started: {error}"))
     if "started" in state:
         opening()
+        wake(_WAITING_S)
     living = runners()
     if living:
         st.subheader("Going on now", anchor=False)
@@ -114,6 +117,7 @@ def session(run: str) -> None:
     link.beat()
     state["drawn"] = panels.drawn(link)
     beat(link)
+    wake(HEARTBEAT_S - 1.0)
     left, right = st.columns([3, 2], gap="large")
     asks = link.status.get("phase") != "running"
     with left:
@@ -163,11 +167,13 @@ def finished(run: str, url: str) -> None:
     elif any(e.type == "stop" for e in entries):
         if "link" in state and is_alive(state["link"].entry):
             auditing(state["link"])
+            wake(_WAITING_S)
         panels.summary(entries, url)
     elif entries:
         elsewhere = "" if url == "sqlite:///./calib.db" else " --journal JOURNAL"
         st.warning(f"This run has no end yet and nobody runs it: `calib resume {entries[0].run}{elsewhere}` goes on.")
         resumed(run)
+        wake(_WAITING_S)
     else:
         st.error("There is no run of this name.")
 

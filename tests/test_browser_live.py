@@ -180,6 +180,34 @@ def test_a_page_goes_on_with_the_runner_that_resumed_its_run(page: Page, dashboa
         expect(page.get_by_text("Which outcome would you rather have?")).to_be_visible()
 
 
+CLOCKS = """
+const make = window.setInterval;
+window.clocks = [];
+window.setInterval = (call, every, ...more) => {
+  const clock = make(call, every, ...more);
+  window.clocks.push([clock, every]);
+  return clock;
+};
+"""
+
+
+def test_a_page_that_lost_its_clock_is_drawn_again_before_its_lead_is_lost(page: Page, dashboard: Dashboard) -> None:
+    page.add_init_script(CLOCKS)
+    words = ("--person", "human", "--pace", "virtual", "--audit", "off")
+    with dashboard.lab.going("run", quick_scenario(dashboard.lab.folder), *words):
+        (entry,) = until(page, dashboard.runners)
+        page.goto(dashboard.url(run=entry.run, lease="mine"))
+        expect(page.get_by_text("this page leads")).to_be_visible()
+        page.wait_for_timeout(2000)
+        lost = page.evaluate("clocks.filter(c => c[1] === 500).map(c => clearInterval(c[0])).length")
+        assert lost >= 1, "Streamlit draws fragments by a clock of half a second"
+        page.wait_for_timeout(9000)
+        expect(page.locator("[data-age]")).to_have_text(re.compile(r"^data [\d.]+ s old$"))
+        assert not status_of(dashboard)["lead_silent"]
+    marks = [e["body"] for e in dashboard.lab.entries() if e["body"].get("event") == "LeadLost"]
+    assert marks == []
+
+
 def test_markup_from_a_scenario_or_a_person_is_shown_and_never_run(page: Page, dashboard: Dashboard) -> None:
     attack = "<img src=x onerror=window.caught=1><script>window.caught=1</script>![](http://example.org/x.png)"
     text = Path(quick_scenario(dashboard.lab.folder)).read_text()
