@@ -50,13 +50,16 @@ def leave() -> None:
 def choose() -> None:
     """No run is open: begin one, or take one that is there."""
     st.title("Live session", anchor=False)
+    # Held in a list: a second click interrupts this script whenever it touches the state, and must find what the first
+    # has begun.
+    begun = state.setdefault("begun", [])
     words = form()
-    if words and not ("started" in state and not state["started"].has_ended()):  # a second click begins no second one
+    if words and (not begun or begun[-1].has_ended()):
         try:
-            state["started"] = starting.start(words)
+            begun.append(starting.start(words))
         except OSError as error:
             st.error(literal(f"the session could not be started: {error}"))
-    if "started" in state:
+    if begun:
         opening()
         wake(_WAITING_S)
     living = runners()
@@ -72,10 +75,10 @@ def choose() -> None:
 @st.fragment(run_every=REFRESH_S)
 def opening() -> None:
     """Wait for the run of a session that was just started."""
-    started = state["started"]
+    started = state["begun"][-1]
     if run := started.run():
-        del state["started"]
         attach(run)
+        state["begun"].clear()
         st.rerun()
     if started.has_ended():
         st.error(literal(f"the session did not begin: {started.last_line()}"))
