@@ -11,6 +11,7 @@ from pathlib import Path
 
 from calib.errors import JournalError, UserError
 
+_DEFAULT_JOURNAL = "sqlite:///./calib.db"  # that of every command
 JOURNAL = "journal"  # this source is the journal; every other one is a path in the data folder
 
 
@@ -32,7 +33,12 @@ def journal_url() -> str:
     """The journal that pages read, without a password: it is shown, and handed to the commands that are started."""
     from calib.journal_store import without_password
 
-    return without_password(os.environ.get("CALIB_JOURNAL") or "sqlite:///./calib.db")
+    return without_password(os.environ.get("CALIB_JOURNAL") or _DEFAULT_JOURNAL)
+
+
+def journal_words(url: str) -> str:
+    """What a command that is shown needs to find this journal; a URL may hold what is nobody else's to read."""
+    return "" if url == _DEFAULT_JOURNAL else " --journal JOURNAL"
 
 
 def inside(name: str) -> Path:

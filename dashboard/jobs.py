@@ -9,9 +9,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +18,7 @@ from typing import Literal
 from calib.errors import UserError
 from calib.registry import born, locked
 from dashboard.data import data_folder
+from dashboard.processes import launch
 from dashboard.simulation import Simulation, folder_of
 
 State = Literal["running", "finished", "interrupted", "failed"]
@@ -148,16 +146,8 @@ def _launch(name: str, words: Sequence[str], by: Sequence[str], parts: int) -> J
             if other is not None and other.is_alive():
                 raise UserError(f"{folder_of(name)}: is being simulated (pid {other.pid}): wait, or interrupt it first")
             with (folder / f"{name}.out").open("wb") as out, (folder / f"{name}.err").open("wb") as err:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", _CALIB, *words[1:], "--json"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
-                    start_new_session=True,
-                )
-            # Nobody else waits for it, and until somebody does it stays in the table of processes.
-            threading.Thread(target=process.wait, daemon=True, name=f"reaper of {process.pid}").start()
-            job = Job(name, tuple(words), tuple(by), parts, process.pid, born(process.pid), time.time())
+                pid = launch(["-c", _CALIB, *words[1:], "--json"], out, err)
+            job = Job(name, tuple(words), tuple(by), parts, pid, born(pid), time.time())
             temporary = folder / f".{name}.{os.getpid()}"
             temporary.write_text(json.dumps(asdict(job)), encoding="utf-8")
             temporary.replace(path)

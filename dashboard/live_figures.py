@@ -6,15 +6,16 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from dashboard.thin import LARGEST
+
 BLUE, GREY = "#2a8fce", "#7f8c8d"  # to be read on white and on black
-MAX_POINTS = 2000
 
 
 def degree(documents: Sequence[dict[str, Any]]) -> alt.LayerChart:
     """Estimated degree with its 90% interval after each round, from the start and round documents."""
     start, rounds = documents[0], documents[1:]
     rows = [{"round": 0, **start["prior_only"]}, *({"round": d["round"], **d["degree"]} for d in rounds)]
-    every = max(-(-len(rows) // (MAX_POINTS // 4)), 1)
+    every = max(-(-len(rows) // (LARGEST // 4)), 1)
     frame = pd.DataFrame(rows[::-every][::-1])
     line = 1 - start["eps"]
     reach = alt.Scale(domain=[0, max(len(rounds), 5)])

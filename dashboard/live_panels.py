@@ -7,12 +7,14 @@ from typing import Any
 import streamlit as st
 
 from calib.errors import JournalError, UserError
+from calib.gaps import GAPS
 from calib.journal import Entry, open_journal
 from calib.scenario import Scenario, load_scenario_text
 from calib.summary import summarise
 from dashboard import cards, data, live_figures
 from dashboard.floor import picture
 from dashboard.link import HEARTBEAT_S, Link
+from dashboard.rows import EVENTS, GAP_NAMES
 from dashboard.show import literal
 from devices.home.types import FloorPlan
 
@@ -21,7 +23,6 @@ _LINK = {
     "lost": "LINK LOST: the runner is looking for the robot",
     "not armed": "robot not armed",
 }
-_GAPS = ("capability", "menu", "mental_model", "choice", "mediation", "execution")
 
 
 @lru_cache(maxsize=8)
@@ -52,9 +53,15 @@ def past(attach: Callable[[str], None]) -> None:
     if rows:
         st.subheader("Recorded", anchor=False)
     for row in rows:
-        left, right = st.columns([4, 1], vertical_alignment="center")
-        left.text(f"{row.run}: {row.kind}, {row.scenario}, {row.device}, {row.rounds} rounds, {row.state}")
-        right.button("Look", key=f"look-{row.run}", on_click=attach, args=(row.run,), width="stretch")
+        text = f"{row.run}: {row.kind}, {row.scenario}, {row.device}, {row.rounds} rounds, {row.state}"
+        offer(text, "Look", row.run, attach)
+
+
+def offer(text: str, label: str, run: str, attach: Callable[[str], None]) -> None:
+    """A run in one line, with a button that opens it."""
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    left.text(text)
+    right.button(label, key=f"{label.lower()}-{run}", on_click=attach, args=(run,), width="stretch")
 
 
 def controls(link: Link) -> None:
@@ -148,8 +155,7 @@ def question(link: Link) -> None:
     """The open question with its buttons; an answer carries the question's number, so a late one answers nothing."""
     pending = link.status.get("pending")
     if not pending:
-        phase = link.status.get("phase")
-        st.info("The robot cleans. The next question comes after the run." if phase == "running" else "One moment.")
+        st.info("One moment.")
         return
     if not link.leads:
         st.info("Another page or terminal leads this run and answers its questions.")
@@ -231,8 +237,6 @@ def _arm(link: Link, pending: dict[str, Any]) -> None:
 
 def charts(documents: list[dict[str, Any]], attributes: list[str], wide: bool) -> None:
     """Degree over rounds and what is believed about the person, side by side where there is room."""
-    if not documents:
-        return
     left, right = st.columns(2, gap="large") if wide else (st.container(), st.container())
     with left:
         _degree(documents)
@@ -281,7 +285,7 @@ def summary(entries: list[Entry], url: str) -> None:
         st.html(cards.table(("version", "event", "rounds", "attention", "robot", "effort"), _times(s["time"])))
     with right:
         st.markdown(f"**Gaps of the last round** ({s['gaps_known'] or 'no round'})")
-        st.html(cards.table(("gap", "utility"), [(name.replace("_", " "), _gap(s["gaps"][name])) for name in _GAPS]))
+        st.html(cards.table(("gap", "utility"), [(GAP_NAMES[name], _gap(s["gaps"][name])) for name in GAPS]))
         if s.get("choice_and_mediation"):
             st.caption(f"choice and mediation together: {_gap(s['choice_and_mediation'])}; apart only with a mute arm")
     if s["audit"]:
@@ -297,7 +301,7 @@ def summary(entries: list[Entry], url: str) -> None:
         [a.name for a in _scenario(start["scenario_text"], start["scenario"]).attributes],
         wide=True,
     )
-    st.code(f"calib replay {s['run']}" + ("" if url == "sqlite:///./calib.db" else " --journal JOURNAL"), language=None)
+    st.code(f"calib replay {s['run']}{data.journal_words(url)}", language=None)
     st.caption(
         f"{s['kind']}, on a {s['rung']} ({literal(s['device'])}), role {s['role']}, "
         f"policy {literal(s['policy'])}, seed {s['seed']}. "
@@ -306,7 +310,7 @@ def summary(entries: list[Entry], url: str) -> None:
 
 
 def _times(times: dict[str, Any]) -> list[tuple[object, ...]]:
-    events = {0: "not by the end", 1: "aligned", 2: "gave up", 3: "device failure"}
+    events = {0: "not by the end", **EVENTS}
     rows: list[tuple[object, ...]] = []
     for name in ("true", "declared", "accepted", "verified"):
         t = times[name]

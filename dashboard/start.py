@@ -1,22 +1,19 @@
 """Starting a runner as a process of its own: it owns robot and journal, and goes on when the dashboard ends."""
 
 import contextlib
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from calib.registry import registry_folder, runners
+from dashboard.processes import launch
 
 
 @dataclass(frozen=True)
 class Started:
     """A process that was started and the file that holds what it says."""
 
-    command: tuple[str, ...]  # after `calib`
     pid: int
     log: Path
 
@@ -38,19 +35,9 @@ class Started:
 
 
 def start(words: Sequence[str]) -> Started:
-    """`calib run WORDS` in a session of its own, so that no Ctrl-C of the dashboard reaches it. OSError."""
-    command = ("run", *words)
+    """`calib run WORDS` as a process of its own. OSError."""
     folder = registry_folder() / "logs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = folder / f"{time.time_ns()}.log"
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    # Nobody else waits for it, and until somebody does it stays in the table of processes.
-    threading.Thread(target=process.wait, daemon=True, name=f"reaper of {process.pid}").start()
-    return Started(command, process.pid, log)
+        return Started(launch(["-m", "cli.main", "run", *words], file, file), log)

@@ -66,9 +66,7 @@ def choose() -> None:
     if living:
         st.subheader("Going on now", anchor=False)
     for entry in living:
-        left, right = st.columns([4, 1], vertical_alignment="center")
-        left.text(f"{entry.run} on {entry.device}")
-        right.button("Open", key=f"open-{entry.run}", on_click=attach, args=(entry.run,), width="stretch")
+        panels.offer(f"{entry.run} on {entry.device}", "Open", entry.run, attach)
     panels.past(attach)
 
 
@@ -173,8 +171,8 @@ def finished(run: str, url: str) -> None:
             wake(_WAITING_S)
         panels.summary(entries, url)
     elif entries:
-        elsewhere = "" if url == "sqlite:///./calib.db" else " --journal JOURNAL"
-        st.warning(f"This run has no end yet and nobody runs it: `calib resume {entries[0].run}{elsewhere}` goes on.")
+        command = f"calib resume {entries[0].run}{data.journal_words(url)}"
+        st.warning(f"This run has no end yet and nobody runs it: `{command}` goes on.")
         resumed(run)
         wake(_WAITING_S)
     else:
