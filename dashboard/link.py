@@ -4,6 +4,7 @@ The page's own word, the lease, stands in its address, so that a reload goes on 
 and may take over. Whoever is not heard for HEARTBEAT_S leads nothing: the runner stops the robot.
 """
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from calib.stopping import stop_runner
 HEARTBEAT_S = 4.0
 REFRESH_S = 0.5  # how often a page asks, and so says that it is there
 _LATE_S = 2.0  # a runner on this machine answers in milliseconds
+_HUNG_S = 0.5  # one that did not answer is not waited for as long again: the page is to be drawn
 
 
 def entry_of(run: str) -> RunnerEntry | None:
@@ -42,12 +44,23 @@ class Link:
     heard: int = 0  # statuses that have come: where it stands still, what is shown here grows old
     is_answered: bool = True  # the last request was
     visible: bool = True  # somebody sees this page
+    note: str = ""  # what the last click came to; not in the session's state, where setting can interrupt the script
     _client: ControlClient | None = None
     _id: str = ""
     _drive: int = 0
+    _asked: float = float("-inf")  # when the last beat ended
 
-    def beat(self) -> None:
-        """Ask for the status, which is also the leader's sign of life; take the lead where nobody has it."""
+    def beat(self, anew: bool = False) -> None:
+        """Ask for the status, which is also the leader's sign of life; take the lead where nobody has it.
+
+        The parts of a page that ask within a moment ask once, unless something has just been done (`anew`).
+        """
+        if not anew and time.monotonic() - self._asked < REFRESH_S / 2:
+            return
+        self._beat()
+        self._asked = time.monotonic()
+
+    def _beat(self) -> None:
         answer = self._say({"do": "beat"})
         if answer is None:
             return
@@ -134,5 +147,5 @@ class Link:
 
     def _connection(self) -> ControlClient:
         if self._client is None:
-            self._client = ControlClient(self.entry, timeout_s=_LATE_S)
+            self._client = ControlClient(self.entry, timeout_s=_LATE_S if self.is_answered else _HUNG_S)
         return self._client

@@ -79,15 +79,15 @@ def controls(link: Link) -> None:
 
 def _take_over(link: Link) -> None:
     link.take_over()
-    link.beat()
+    link.beat(anew=True)
 
 
 def _changed(link: Link) -> None:
-    st.session_state["note"] = link.changed_mind(st.session_state["changed-note"]) or "Recorded."
+    link.note = link.changed_mind(st.session_state["changed-note"]) or "Recorded."
 
 
 def _give_up(link: Link) -> None:
-    st.session_state["note"] = link.give_up()
+    link.note = link.give_up()
 
 
 def state_line(link: Link) -> str:
@@ -178,8 +178,8 @@ def _button(link: Link, pending: dict[str, Any], label: str, value: int = 0, pri
 
 
 def _reply(link: Link, name: str, number: int, value: int) -> None:
-    st.session_state["note"] = link.reply(name, number, value)
-    link.beat()
+    link.note = link.reply(name, number, value)
+    link.beat(anew=True)
 
 
 def _choice(link: Link, pending: dict[str, Any]) -> None:

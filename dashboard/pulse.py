@@ -14,6 +14,7 @@ _JS = """
 export default function({ data, parentElement, setStateValue }) {
   const box = parentElement.querySelector("[data-age]");
   if (data.beat !== box.beat) box.at = window.calibHeard = performance.now();  // a change of theme calls it too
+  window.calibWoken = 0;
   box.beat = data.beat;
   box.late = data.late;
   box.seen = () => setStateValue("visible", !document.hidden);
@@ -58,9 +59,12 @@ export default function({ data, parentElement, setTriggerValue }) {
   box.wake = () => setTriggerValue("wake", Date.now());
   window.calibHeard = performance.now();
   if (box.timer) return;
+  window.calibWoken = 0;
   box.timer = setInterval(() => {
-    if ((performance.now() - window.calibHeard) / 1000 < box.after) return;
+    // Being woken interrupts a page that is being drawn: one that takes longer is given longer each time.
+    if ((performance.now() - window.calibHeard) / 1000 < box.after * 2 ** window.calibWoken) return;
     window.calibHeard = performance.now();
+    window.calibWoken += 1;
     box.wake();
   }, 250);
   return () => {

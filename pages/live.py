@@ -20,11 +20,10 @@ _WAITING_S = 5.0  # for something that a fragment looks for twice a second
 state, query = st.session_state, st.query_params
 
 
-def stop_now(run: str) -> None:
-    """The STOP button: by a connection of its own, whatever else the page does."""
-    state["note"] = f"STOP: {stop(run)}"
-    if "link" in state:
-        state["link"].beat()
+def stop_now(link: Link) -> None:
+    """The STOP button: by a connection of its own. It leaves the session's state alone, whose use may interrupt it."""
+    link.note = f"STOP: {stop(link.entry.run)}"
+    link.beat(anew=True)
 
 
 def watch_visible() -> None:
@@ -43,7 +42,6 @@ def leave() -> None:
     """Back to the choice of a session; the run itself goes on."""
     if "link" in state:
         state.pop("link").close()
-    state.pop("note", None)
     query.clear()
 
 
@@ -108,17 +106,16 @@ def plan(link: Link) -> None:
         panels.plan_picture(context.plan, link)
 
 
-def session(run: str) -> None:
+def session(link: Link) -> None:
     """The page of a run that goes on: its question beside the plan, or the plan beside the figures."""
-    link: Link = state["link"]
     with st.container(key="stop_bar"):
         st.button(
-            "STOP", key="stop", type="primary", width="stretch", shortcut="Escape", on_click=stop_now, args=(run,)
+            "STOP", key="stop", type="primary", width="stretch", shortcut="Escape", on_click=stop_now, args=(link,)
         )
     link.beat()
     state["drawn"] = panels.drawn(link)
     beat(link)
-    wake(HEARTBEAT_S - 1.0)
+    wake(HEARTBEAT_S / 2)
     left, right = st.columns([3, 2], gap="large")
     asks = link.status.get("phase") != "running"
     with left:
@@ -179,7 +176,7 @@ def finished(run: str, url: str) -> None:
         st.error("There is no run of this name.")
 
 
-if note := state.get("note"):
+if "link" in state and (note := state["link"].note):
     st.warning(literal(note))
 if os.environ.get("CALIB_GUARDED") != "1":
     st.caption("Served without a token: anybody on this machine can lead. `make dashboard` asks for one.")
@@ -195,7 +192,7 @@ else:
     if entry is not None and "link" not in state:
         state["link"] = Link(entry, lease)
     if entry is not None and state["link"].status.get("phase") != "finished":
-        session(run)
+        session(state["link"])
     else:
         finished(run, state["link"].entry.journal if "link" in state else data.journal_url())
     st.button("Other sessions", key="leave", on_click=leave, type="tertiary")
