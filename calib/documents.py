@@ -1,6 +1,7 @@
 """The documents of a run (start, round, stop) and what a person is shown, as plain JSON values."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from calib import alignment, live, timing
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
 from calib.rounds import CLOCKS, State
-from calib.scenario import CHANNELS
+from calib.scenario import CHANNELS, Scenario
 from calib.setup import Setup
 from devices.home.types import OUTCOMES
 
@@ -56,23 +57,23 @@ def offer(setup: Setup, state: State) -> dict[str, Any]:
         shown["proposal"] = {
             "settings": asdict(setup.settings[s]),
             "mode": setup.scenario.modes[mode].name if mode >= 0 else None,
-            "card": card(setup, setup.map.z[s, x].mean(axis=0)),
+            "card": card(setup.scenario, setup.map.z[s, x].mean(axis=0)),
         }
     return shown
 
 
-def card(setup: Setup, z: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """An outcome card: the scenario's attributes with value and unit."""
+def card(scenario: Scenario, z: Sequence[float] | NDArray[np.float64]) -> list[dict[str, Any]]:
+    """An outcome card: the scenario's attributes of an outcome (in the order of OUTCOMES) with value and unit."""
     return [
         {"attribute": a.name, "value": round(float(z[OUTCOMES.index(a.name)]), int(a.unit != "count")), "unit": a.unit}
-        for a in setup.scenario.attributes
+        for a in scenario.attributes
     ]
 
 
 def comparison(setup: Setup, pair: int) -> dict[str, Any]:
     """The question of a pair: two outcome cards."""
     a, b = setup.pairs[pair]
-    return {"pair": pair, "a": card(setup, setup.card_z[a]), "b": card(setup, setup.card_z[b])}
+    return {"pair": pair, "a": card(setup.scenario, setup.card_z[a]), "b": card(setup.scenario, setup.card_z[b])}
 
 
 def standing(setup: Setup, state: State) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def standing(setup: Setup, state: State) -> dict[str, Any]:
             {
                 "context": c.name,
                 "settings": asdict(setup.settings[s]),
-                "card": card(setup, setup.map.z[s, x].mean(axis=0)),
+                "card": card(setup.scenario, setup.map.z[s, x].mean(axis=0)),
             }
             for x, (c, s) in enumerate(zip(setup.scenario.contexts, state.standing[0], strict=True))
         ]

@@ -42,16 +42,14 @@ from calib.events import (
     event_to_json,
 )
 from calib.journal import Journal
+from calib.lead import Lead
 from calib.rounds import State
 from calib.session import Session, begin, step, waiting_for
 from calib.setup import Setup
 from devices.device import Device, DeviceError, Progress
 
-_ATTENTION_LIMIT_S = 120.0  # definitions 5: at most this much a question
 _TICK_S = 1.0
 _WATCH_S = 0.05  # how often the leader's sign of life is looked for
-_HEARTBEAT_S = (0.5, 60.0)  # what a leader may promise
-_SILENT_S = 2.5  # a leader without a request for so long may be renewed by a page that holds its lease
 _DOCUMENTS_AT_ONCE = 50  # in one answer
 _RETRY_S = (1.0, 2.0, 4.0, 8.0)  # back-off between attempts to reach a lost robot; the last one repeats
 
@@ -93,15 +91,14 @@ class Runner:
         self._pending: Ask | Apply | None = None
         self._number = 0  # of the last question that was asked
         self._replied = 0  # of the last question that somebody has answered
-        self._asked_at = self._last_event_at = time.monotonic()
+        self._last_event_at = time.monotonic()
         self._next_try, self._tries = 0.0, 0
-        self._lead = _Lead()
+        self._lead = Lead()
+        self._lead.ask(time.monotonic())
         self._path: tuple[int, list[tuple[float, float]]] = 0, []  # the how many'th drive, its way by odometry
         self._documents: list[dict[str, Any]] = []  # start and rounds, for a page that joins late
         self._moving = threading.Lock()  # held by whoever changes whether the robot may move
         self._may_move = False
-        self._hidden_s, self._hidden_since = 0.0, 0.0  # of the open question; since 0: it is on the screen
-        self._page_hidden = False  # as the leading page says
         self._progress: Progress | None = None
         self._lock = threading.Lock()  # what is asked, whether it is answered, and who leads
         self.is_recording = False  # between an event and its documents in the journal
@@ -142,16 +139,13 @@ class Runner:
                 raise ValueError(f"{value!r:.40} is no answer to it: give a whole number below {_num_answers(pending)}")
             self._replied = self._number
             if by == "terminal" and self._lead.is_lost:  # who sits here leads; else no run would ever start
-                self._lead = _Lead()
-                self._note_seen()
+                self._lead.give_to_terminal(time.monotonic())
                 self.events.put(LeadHandedOver(by))
             self.events.put(event)
 
     def attention_s(self) -> float:
-        """Seconds since the question was shown, as far as they count: on a visible page, and not for ever."""
-        now = time.monotonic()
-        hidden_s = self._hidden_s + (now - self._hidden_since if self._hidden_since else 0.0)
-        return min(max(now - self._asked_at - hidden_s, 0.0), _ATTENTION_LIMIT_S)
+        """Seconds of attention that the open question has had."""
+        return self._lead.attention_s(time.monotonic())
 
     def pending(self) -> Ask | None:
         """The question that waits for an answer."""
@@ -169,9 +163,7 @@ class Runner:
             self.stop(f"client {client}")
             return {"ok": True, "run": self.run.run}
         with self._lock:
-            if self._lead.client == client:
-                self._lead.seen_at, self._lead.is_lost = time.monotonic(), False
-                self._note_seen()
+            self._lead.hear(client, time.monotonic())
         if what in ("status", "beat"):
             return {"ok": True, "status": self.status()}
         if what == "documents":
@@ -189,22 +181,12 @@ class Runner:
         return {"ok": False, "error": f"no such request: {what!r}"}
 
     def _take_lead(self, request: dict[str, Any], client: str) -> dict[str, Any]:
-        lease, heartbeat_s, now = request.get("lease"), request.get("heartbeat_s"), time.monotonic()
-        if heartbeat_s is not None and not (type(heartbeat_s) in (int, float) and heartbeat_s > 0):
-            return {"ok": False, "error": f"heartbeat_s: {heartbeat_s!r:.40} is no number of seconds"}
         with self._lock:
-            lead = self._lead
-            if request.get("renew") and lead.client is not None:
-                if not isinstance(lease, str) or lease != lead.lease:
-                    return {"ok": False, "error": "another client leads; take the lead first"}
-                if lead.client != client and now - lead.seen_at < _SILENT_S:
-                    return {"ok": False, "error": "another page with this lease leads; take the lead first"}
-            promised = None if heartbeat_s is None else min(max(heartbeat_s, _HEARTBEAT_S[0]), _HEARTBEAT_S[1])
-            self._lead = _Lead(client, lease if isinstance(lease, str) else None, promised, now)
-            if lead.client != client:
-                self._page_hidden = False  # that was the other's page
-            self._note_seen()
-        if lead.client != client and (lead.client is None or not request.get("renew")):
+            try:
+                handed_over = self._lead.take(request, client, time.monotonic())
+            except ValueError as error:
+                return {"ok": False, "error": str(error)}
+        if handed_over:
             self.post(LeadHandedOver(client))
         return {"ok": True, "client": client, "pending": self._shown()}
 
@@ -212,45 +194,29 @@ class Runner:
         """In a thread of its own: where the leader's sign of life stays away, the robot first, then the session."""
         while not self._ended.wait(_WATCH_S):
             with self._lock:
-                lead = self._lead
-                if lead.heartbeat_s is None or lead.is_lost or time.monotonic() - lead.seen_at < lead.heartbeat_s:
-                    continue
-                lead.is_lost = True
-                self._note_seen()
-            self._lead_is_lost(f"no sign of life from the leading page for {lead.heartbeat_s:g} s")
+                reason = self._lead.miss(time.monotonic())
+            self._stop_for_lead(reason)
 
     def _hung_up(self, client: str) -> None:
-        """A client's connection is closed. A page may come back by another; who has promised nothing leads no more."""
+        """A client's connection is closed."""
         with self._lock:
-            lead = self._lead
-            if lead.client != client or lead.heartbeat_s is not None or lead.is_lost or self._ended.is_set():
-                return
-            lead.is_lost = True
-            self._note_seen()
-        self._lead_is_lost("who led has hung up")
+            reason = None if self._ended.is_set() else self._lead.hang_up(client, time.monotonic())
+        self._stop_for_lead(reason)
 
-    def _lead_is_lost(self, reason: str) -> None:
+    def _stop_for_lead(self, reason: str | None) -> None:
+        if reason is None:
+            return
         with self._moving:
             if self._may_move:
                 self.run.device.stop()
             self.events.put(LeadLost(reason))
-
-    def _note_seen(self) -> None:
-        """Whether the open question is before somebody's eyes has perhaps changed; the caller holds the lock."""
-        now, hidden = time.monotonic(), self._page_hidden or self._lead.is_lost
-        if self._hidden_since and not hidden:
-            self._hidden_s += now - self._hidden_since
-            self._hidden_since = 0.0
-        elif not self._hidden_since and hidden:
-            self._hidden_since = now
 
     def _post_request(self, what: str, request: dict[str, Any], client: str) -> dict[str, Any]:
         if what == "quit":
             self.post(Quit())
         elif what == "visible":
             with self._lock:
-                self._page_hidden = request.get("visible") is False
-                self._note_seen()
+                self._lead.show(request.get("visible") is not False, time.monotonic())
         elif what == "changed_mind":
             self.post(ChangedMind(str(request.get("note", ""))[:500]))
         else:
@@ -387,9 +353,7 @@ class Runner:
                     with self._lock:
                         self._pending = effect
                         self._number += 1
-                        self._asked_at = time.monotonic()
-                        self._hidden_s = 0.0
-                        self._hidden_since = self._asked_at if self._hidden_since else 0.0
+                        self._lead.ask(time.monotonic())
                     if isinstance(effect, Ask):
                         shown = {"question": effect.question, "number": self._number, **effect.shown}
                         self.run.tell("ask", shown)
@@ -518,21 +482,12 @@ class Runner:
             time.sleep(min(left, 0.02))
 
 
-@dataclass
-class _Lead:
-    """Who leads: a client, the lease by which its page may come back, what it promised and when it last spoke."""
-
-    client: str | None = None
-    lease: str | None = None
-    heartbeat_s: float | None = None
-    seen_at: float = 0.0
-    is_lost: bool = False
-
-
 def _seen(setup: Setup, session: Session) -> dict[str, Any] | None:
     """What the person has seen of this round's run, or of the card instead of it; None before."""
     reading = session.round.reading
-    return None if reading is None else {"card": documents.card(setup, np.array(reading.z)), "end": reading.end}
+    return (
+        None if reading is None else {"card": documents.card(setup.scenario, np.array(reading.z)), "end": reading.end}
+    )
 
 
 def _whole(value: Any) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from calib.documents import card
 from calib.errors import JournalError, UserError
 from calib.gaps import GAPS
 from calib.journal import Entry, open_journal
@@ -16,7 +17,7 @@ from dashboard.floor import picture
 from dashboard.link import HEARTBEAT_S, Link
 from dashboard.rows import EVENTS, GAP_NAMES
 from dashboard.show import literal
-from devices.home.types import FloorPlan
+from devices.home.types import OUTCOMES, FloorPlan
 
 _LINK = {
     "ready": "link ready",
@@ -138,11 +139,8 @@ def outcome(link: Link) -> None:
     """What the person has seen last: of this round's run, or while they choose of the one before."""
     seen, last = link.status.get("outcome"), link.documents[-1] if link.documents else {}
     if seen is None and last.get("type") == "round":
-        card = [
-            {"attribute": a.name, "unit": a.unit, "value": round(last["outcome"][a.name]["value"], a.unit != "count")}
-            for a in scenario_of(link).attributes
-        ]
-        seen = {"card": card, "end": last["end"]}
+        z = [last["outcome"][name]["value"] for name in OUTCOMES]
+        seen = {"card": card(scenario_of(link), z), "end": last["end"]}
     if seen:
         with st.container(border=True, key="outcome"):
             head = (

@@ -11,6 +11,7 @@ import pytest
 
 from calib.control import ControlClient
 from calib.errors import UserError
+from calib.lead import Lead
 from calib.registry import RunnerEntry
 from sessions import Lab, quick_scenario
 
@@ -55,7 +56,7 @@ def moving(page: Page) -> bool:
 
 def test_a_leader_that_falls_silent_stops_the_robot_and_arms_nothing(entry: RunnerEntry) -> None:
     leader, watcher = Page(entry), Page(entry)
-    leader.say("lead", heartbeat_s=0.5)
+    leader.say("lead", heartbeat_s=2)
 
     def beats_and_moves() -> bool:
         leader.say("beat")
@@ -153,7 +154,7 @@ def test_a_leader_that_promises_nothing_and_hangs_up_stops_the_robot(entry: Runn
 
 def test_the_lead_handed_over_in_the_middle_of_a_run_leaves_it_going(entry: RunnerEntry) -> None:
     first, second = Page(entry), Page(entry)
-    first.say("lead", heartbeat_s=0.5)
+    first.say("lead", heartbeat_s=2)
 
     def beats_and_moves() -> bool:
         first.say("beat")
@@ -162,7 +163,7 @@ def test_the_lead_handed_over_in_the_middle_of_a_run_leaves_it_going(entry: Runn
     until(beats_and_moves)
     second.say("lead", heartbeat_s=5)
     first.client.close()  # what it has promised counts no more
-    time.sleep(1.2)
+    time.sleep(2.7)
     status = second.status()
     assert status["phase"] != "unarmed" and not status["lead_silent"]
 
@@ -269,3 +270,56 @@ def test_a_person_is_shown_what_the_run_did_before_the_next_question(tmp_path: P
     shown = {row["attribute"]: row["value"] for row in seen["card"]}
     for name, value in shown.items():
         assert abs(value - document["outcome"][name]["value"]) <= 0.5
+
+
+def test_a_promise_is_missed_once_and_the_next_word_mends_it() -> None:
+    lead = Lead()
+    assert lead.miss(1e6) is None, "nobody has promised anything"
+    assert lead.take({"heartbeat_s": 4, "lease": "a"}, "one", 10.0)
+    assert lead.miss(13.9) is None
+    assert "for 4 s" in str(lead.miss(14.0)) and lead.is_lost
+    assert lead.miss(15.0) is None, "said once"
+    lead.hear("two", 16.0)
+    assert lead.is_lost, "somebody else's word is no sign of life"
+    lead.hear("one", 16.0)
+    assert not lead.is_lost and lead.miss(19.9) is None and lead.miss(20.0)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0.01, 0.5), (3, 3.0), (1e9, 60.0)])
+def test_a_promise_is_kept_within_its_bounds(given: float, kept: float) -> None:
+    lead = Lead()
+    lead.take({"heartbeat_s": given}, "one", 0.0)
+    assert lead.miss(kept - 0.01) is None and lead.miss(kept)
+
+
+def test_a_renewed_lead_is_no_other_one() -> None:
+    lead = Lead()
+    words = {"heartbeat_s": 4, "lease": "a", "renew": True}
+    assert lead.take(words, "one", 0.0), "where nobody leads, who would renew leads"
+    assert not lead.take(words, "one", 1.0)
+    with pytest.raises(ValueError, match="another page with this lease leads"):
+        lead.take(words, "two", 3.4)
+    assert lead.client == "one" and lead.hang_up("one", 3.45) is None, "its page may come back"
+    assert not lead.take(words, "two", 3.5)
+    assert lead.client == "two"
+    assert lead.take({"lease": "b"}, "three", 3.6)
+    assert lead.hang_up("two", 3.7) is None and lead.hang_up("three", 3.8) == "who led has hung up"
+
+
+def test_attention_counts_while_somebody_who_leads_can_see_the_question() -> None:
+    lead = Lead()
+    lead.take({"heartbeat_s": 4, "lease": "a"}, "one", 0.0)
+    lead.ask(10.0)
+    lead.show(False, 11.0)
+    assert lead.attention_s(15.0) == 1.0
+    assert lead.miss(15.0)
+    lead.hear("one", 16.0)
+    assert lead.attention_s(17.0) == 1.0, "back, and still behind another tab"
+    lead.show(True, 18.0)
+    assert lead.attention_s(20.0) == 3.0
+    lead.show(False, 20.0)
+    lead.ask(30.0)
+    assert lead.attention_s(40.0) == 0.0, "asked behind another tab"
+    lead.give_to_terminal(40.0)
+    assert lead.attention_s(41.0) == 1.0, "whoever sits at the terminal sees it, whatever the page was"
+    assert lead.attention_s(1000.0) == 120.0
