@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
 
     from calib.errors import UserError
     from calib.scenario import load_scenario
-    from experiments.parts import CHUNKS, make_plan
+    from experiments.parts import make_plan, usual_chunk
     from experiments.population import simulate_population
 
     if args.jobs < 0:
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
         stop_rule=args.until,
         engine=args.engine,
         particles=args.particles,
-        chunk=CHUNKS.get(args.engine, 256) if args.chunk is None else args.chunk,
+        chunk=usual_chunk(args.engine) if args.chunk is None else args.chunk,
     )
     out = Path(args.out or f"out/{scenario.name}-{args.seed}")
     from rich.console import Console

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from calib.errors import UserError
 from dashboard.data import JOURNAL, data_folder
-from experiments.parts import CHUNKS
+from experiments.parts import usual_chunk
 
 _PARTS = 20  # of a condition at least, so that progress is seen, unless parts would get too small
-_USUAL = 256  # people in a part, where the engine has no number of its own
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -47,7 +46,7 @@ class Simulation:
     @property
     def chunk(self) -> int:
         """People in a part."""
-        most = CHUNKS.get(self.engine, _USUAL)
+        most = usual_chunk(self.engine)
         return min(max(self.people // _PARTS, most // 16), most)
 
     @property

@@ -48,11 +48,17 @@ DETAILS: tuple[tuple[str, pa.DataType], ...] = (
 )
 PRIMARY = "true"  # the version of time that `event` and `rounds` repeat
 LABEL = b"calib.part"  # where a Parquet file says what it is
-CHUNKS = {"bulk": 1024, "oracle": 4096}  # people in a part where none are given, others 256
+_CHUNKS = {"bulk": 1024, "oracle": 4096}  # people in a part where none are given
+_USUAL_CHUNK = 256  # with every other engine
 # A part is computed in memory as a whole; every part is a file.
 MAX_CHUNK, MAX_PARTS, MAX_ROUNDS, MAX_PARTICLES = 16_384, 1_000_000, 10_000, 1_000_000
 
 Part = tuple[int, int, int]  # condition, first person, last person + 1
+
+
+def usual_chunk(engine: str) -> int:
+    """People in a part where none are given."""
+    return _CHUNKS.get(engine, _USUAL_CHUNK)
 
 
 @dataclass(frozen=True)
