@@ -21,7 +21,7 @@ from scipy.special import gammainccinv, gammaincinv, gammaln, log_ndtr, ndtr
 from calib.kernel import COMPARISON
 from calib.setup import Setup
 from calib.streams import uniform_at
-from calib.vector import POOL, Singles, add_rows, dot_rows, exp32, log32, total
+from calib.vector import BLOCK, POOL, Single, Singles, add_products, add_rows, dot_rows, exp32, log32, rows32, total
 
 Ints = NDArray[np.int64]
 
@@ -42,14 +42,14 @@ class Model(NamedTuple):
     slope: Singles  # (J, 10) of its derivative, the last 0
     mean: Singles  # (2,) of log rationality and log threshold
     sd: Singles
-    cards: Singles  # (Q, J) less 1/2, which cancels in pairs
-    by_attribute: Singles  # (J, Q) the same
+    cards: Singles  # (Q, J) less 1/2, which cancels in pairs; zeros up to an even Q and a multiple of BLOCK
+    by_attribute: Singles  # (J, Q) the same; zeros up to even numbers
 
 
 class Room(NamedTuple):
     """Where a move works: allocated once for many people."""
 
-    gammas: Singles  # (J, P): weights times their sum
+    gammas: Singles  # (J + rows of zeros, P): weights times their sum
     rationality: Singles  # (P,)
     scale: Singles  # (P,) rationality over the sum of the gammas
     tau: Singles
@@ -59,36 +59,46 @@ class Room(NamedTuple):
     used: NDArray[np.bool_]  # (Q,)
     value: Singles  # (P,)
     energy: Singles
-    gradient: Singles  # (J + 2, P)
-    white: Singles
+    gradient: Singles  # (J + 2, P), for these three a row of zeros where J is odd
     momentum: Singles
-    here: Singles
     there: Singles
+    white: Singles  # (J + 2, P)
+    here: Singles
     spare: Singles  # (P,)
+    mixed: Singles  # (P,)
+    utility: Singles  # (1, P)
     source: Ints  # (P,)
 
 
 @njit(cache=True)
 def make_room(num_attributes: int, num_cards: int, num: int) -> Room:
     """Room for `num` particles."""
-    f, q, d = np.float32, num_cards, num_attributes + 2
+    dims, padded = num_attributes + 2, num_attributes + -num_attributes % BLOCK
+    gammas = rows32(padded, num)
+    gammas[:] = _ZERO
+    up, pull, single = rows32(num_cards, num), rows32(num_cards, num), rows32(8, num)
+    even = dims + dims % 2
+    gradient, momentum, there = rows32(even, num), rows32(even, num), rows32(even, num)
+    gradient[:], momentum[:], there[:] = _ZERO, _ZERO, _ZERO
     return Room(
-        np.empty((num_attributes, num), f),
-        np.empty(num, f),
-        np.empty(num, f),
-        np.empty(num, f),
-        np.empty(num, f),
-        np.empty((q, num), f),
-        np.empty((q, num), f),
-        np.empty(q, np.bool_),
-        np.empty(num, f),
-        np.empty(num, f),
-        np.empty((d, num), f),
-        np.empty((d, num), f),
-        np.empty((d, num), f),
-        np.empty((d, num), f),
-        np.empty((d, num), f),
-        np.empty(num, f),
+        gammas,
+        single[0],
+        single[1],
+        single[2],
+        single[3],
+        up,
+        pull,
+        np.empty(num_cards, np.bool_),
+        single[4],
+        single[5],
+        gradient,
+        momentum,
+        there,
+        rows32(dims, num),
+        rows32(dims, num),
+        single[6],
+        single[7],
+        rows32(1, num),
         np.empty(num, np.int64),
     )
 
@@ -102,7 +112,10 @@ def model_of(setup: Setup) -> Model:
     shape = np.array([f.coef for f in fits], np.float32)
     slope = np.array([[*f.deriv().coef, 0.0] for f in fits], np.float32)
     of_others = prior.mean[rows].astype(np.float32), prior.sd[rows].astype(np.float32)
-    return Model(shape, slope, *of_others, cards, np.ascontiguousarray(cards.T))
+    odd = len(cards) % 2
+    padded = np.pad(cards, ((0, odd), (0, -cards.shape[1] % BLOCK)))
+    by_attribute = np.ascontiguousarray(np.pad(cards, ((0, odd), (0, cards.shape[1] % 2))).T)
+    return Model(shape, slope, *of_others, padded, by_attribute)
 
 
 @lru_cache(maxsize=64)
@@ -118,18 +131,14 @@ def _log_gamma(shape: float) -> Polynomial:
 
 
 @njit(**_EACH)
-def _horner(c: Singles, j: int, u: float) -> float:
+def _horner(c: Singles, j: int, u: Single) -> Single:
     """The polynomial c[j] at u, within its range."""
     x = min(max(u, -_EDGE), _EDGE)
-    y = c[j, 9] * x + c[j, 8]
-    y = y * x + c[j, 7]
-    y = y * x + c[j, 6]
-    y = y * x + c[j, 5]
-    y = y * x + c[j, 4]
-    y = y * x + c[j, 3]
-    y = y * x + c[j, 2]
-    y = y * x + c[j, 1]
-    return y * x + c[j, 0]
+    square = x * x
+    high = (c[j, 9] * x + c[j, 8]) * square + (c[j, 7] * x + c[j, 6])
+    low = (c[j, 3] * x + c[j, 2]) * square + (c[j, 1] * x + c[j, 0])
+    fourth = square * square
+    return (high * square + (c[j, 5] * x + c[j, 4])) * fourth + low
 
 
 @njit(**_EACH)
@@ -186,11 +195,9 @@ def natural(z: Singles, model: Model, room: Room) -> None:
     row, mean_r, sd_r, mean_tau, sd_tau = model.shape.shape[0], model.mean[0], model.sd[0], model.mean[1], model.sd[1]
     gammas_of(z, model.shape, gammas, scale)
     for p in range(scale.shape[0]):
-        r = exp32(mean_r + sd_r * z[row, p])
+        r, about_equal = exp32(mean_r + sd_r * z[row, p]), exp32(mean_tau + sd_tau * z[row + 1, p])
         rationality[p] = r
         scale[p] = r / scale[p]
-    for p in range(tau.shape[0]):
-        about_equal = exp32(mean_tau + sd_tau * z[row + 1, p])
         tau[p] = about_equal
         threshold[p] = exp32(about_equal)
 
@@ -198,9 +205,15 @@ def natural(z: Singles, model: Model, room: Room) -> None:
 @njit(**_EACH, inline="always")
 def card_odds(cards: Singles, card: int, gammas: Singles, scale: Singles, up: Singles) -> None:
     """up[card] = e^{r U} at each particle."""
+    k, c = cards.shape[1] - BLOCK, cards
+    a, b, d, e = c[card, k], c[card, k + 1], c[card, k + 2], c[card, k + 3]
+    f, g, h, i = c[card, k + 4], c[card, k + 5], c[card, k + 6], c[card, k + 7]
     for p in range(scale.shape[0]):
-        up[card, p] = _ZERO
-    add_rows(cards, card, 0, cards.shape[1], gammas, up, card)
+        first = (a * gammas[k, p] + b * gammas[k + 1, p]) + (d * gammas[k + 2, p] + e * gammas[k + 3, p])
+        second = (f * gammas[k + 4, p] + g * gammas[k + 5, p]) + (h * gammas[k + 6, p] + i * gammas[k + 7, p])
+        up[card, p] = first + second
+    if k:
+        add_rows(c, card, 0, k, gammas, up, card)
     for p in range(scale.shape[0]):
         up[card, p] = exp32(min(max(scale[p] * up[card, p], -_CLIP), _CLIP))
 
@@ -235,8 +248,6 @@ def log_target(
         used[cells[k, 0]] = True
         used[cells[k, 1]] = True
     for card in range(num_cards):
-        for p in range(num):
-            pull[card, p] = _ZERO
         if used[card]:
             card_odds(cards, card, gammas, scale, up)
     if want_value:
@@ -260,8 +271,12 @@ def log_target(
                     value[p] -= _HALF * z[d, p] * z[d, p]
     if not want_gradient:
         return
-    for p in range(num):
-        gradient[row_tau, p] = _ZERO
+    for card in range(num_cards):
+        for p in range(num):
+            pull[card, p] = _ZERO
+    for d in range(gradient.shape[0]):
+        for p in range(num):
+            gradient[d, p] = _ZERO
     for k in range(first, end):
         a, b, answer, n = cells[k, 0], cells[k, 1], cells[k, 2], times[k]
         if answer == 1:
@@ -284,10 +299,8 @@ def log_target(
     sd_r, sd_tau, prior = model.sd[0], model.sd[1], _ONE if with_prior else _ZERO
     for p in range(num):
         mean[p] = _ZERO
+    add_products(by_attribute, pull, gradient)
     for j in range(num_attributes):
-        for p in range(num):
-            gradient[j, p] = _ZERO
-        add_rows(by_attribute, j, 0, num_cards, pull, gradient, j)
         for p in range(num):
             mean[p] += gammas[j, p] * gradient[j, p]
     for p in range(num):
@@ -305,7 +318,7 @@ def log_target(
 def _factor(x: Singles, centred: Singles) -> NDArray[np.float32]:
     """Lower Cholesky factor of the covariance of x (D, P), with a small ridge."""
     dims, num = x.shape
-    factor = np.zeros((dims, dims), np.float32)
+    factor = np.zeros((dims + dims % 2, dims + dims % 2), np.float32)
     for d in range(dims):
         mean = _ZERO
         for p in range(num):
@@ -355,15 +368,12 @@ def move(
     for d in range(dims):
         for p in range(num):
             energy[p] -= _HALF * momentum[d, p] * momentum[d, p]
-    for d in range(dims):
-        add_rows(half, d, d - d % 4, dims, gradient, momentum, d)
+    add_products(half, gradient, momentum)
     for leap in range(_LEAPFROGS):
-        for d in range(dims):
-            add_rows(lower, d, 0, min(d - d % 4 + 4, dims), momentum, there, d)
+        add_products(lower, momentum, there)
         last = leap == _LEAPFROGS - 1
         log_target(there, model, cells, times, 0, count, True, last, True, room)
-        for d in range(dims):
-            add_rows(half if last else upper, d, d - d % 4, dims, gradient, momentum, d)
+        add_products(half if last else upper, gradient, momentum)
     for p in range(num):
         energy[p] = value[p] - energy[p]
     for d in range(dims):

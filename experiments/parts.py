@@ -48,7 +48,7 @@ DETAILS: tuple[tuple[str, pa.DataType], ...] = (
 )
 PRIMARY = "true"  # the version of time that `event` and `rounds` repeat
 LABEL = b"calib.part"  # where a Parquet file says what it is
-_CHUNKS = {"bulk": 1024, "oracle": 4096}  # people in a part where none are given
+_CHUNKS = {"bulk": 2048, "oracle": 4096}  # people in a part where none are given
 _USUAL_CHUNK = 256  # with every other engine
 # A part is computed in memory as a whole; every part is a file.
 MAX_CHUNK, MAX_PARTS, MAX_ROUNDS, MAX_PARTICLES = 16_384, 1_000_000, 10_000, 1_000_000

@@ -21,14 +21,26 @@ from numpy.typing import NDArray
 
 from calib import live
 from calib.alignment import MIN_RANGE
-from calib.comparisons import TAU, Model, log_target, make_room, model_of, move, resample, simplex
+from calib.comparisons import TAU, Model, Room, gammas_of, log_target, make_room, model_of, move, resample, simplex
 from calib.kernel import COMPARISON, NUM_EXTRA
 from calib.live import Diagnostics, over_people
 from calib.policies import load_policy
 from calib.rounds import Estimate, Measured, State
 from calib.setup import Setup
 from calib.streams import fold, stream_key, uniform_at, uniforms
-from calib.vector import POOL, Single, Singles, add_rows, dot, exp32, largest, normal_pool, total
+from calib.vector import (
+    BLOCK,
+    POOL,
+    Single,
+    Singles,
+    add_rows,
+    dot,
+    empty32,
+    exp32,
+    largest,
+    normal_pool,
+    total,
+)
 
 Ints = NDArray[np.int64]
 
@@ -40,7 +52,7 @@ _STEP_START, _STEP_LOW, _STEP_HIGH = 0.35, 0.04, 0.45
 _TARGET_ACCEPT = 0.85
 _MAX_STAGES = 40
 _ZERO, _HALF, _ONE = (np.float32(v) for v in (0.0, 0.5, 1.0))
-_BLOCK = 8  # attributes at once
+_LOW_SHARE, _HIGH_SHARE = np.float32(0.05), np.float32(0.95)
 _MIN_RANGE = np.float32(MIN_RANGE)
 _EACH = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}  # without reordering
 
@@ -66,19 +78,21 @@ class Belief(NamedTuple):
 def start(setup: Setup, people: Ints) -> Belief:
     """Particles from the prior, equally weighted."""
     num, capacity = people.shape[0], min(setup.max_rounds, 3 * len(setup.pairs) + 1)
-    particles = np.empty((num, setup.num_attributes + 2, setup.num_particles), np.float32)
+    particles = empty32(num, setup.num_attributes + 2, setup.num_particles)
+    log_weight = empty32(num, setup.num_particles)
+    log_weight[:] = 0.0
     key, normals = stream_key(setup.seed, "engine prior"), normal_pool(setup.seed, "engine normals")
     over_people(lambda a, b: _draw_people(normals, key, people[a:b], particles[a:b]), num)
     return Belief(
         particles,
-        np.zeros((num, setup.num_particles), np.float32),
+        log_weight,
         np.full(num, _STEP_START, np.float32),
         np.ones(num, np.float32),
         np.zeros((num, capacity, 3), np.int32),
         np.zeros((num, capacity), np.float32),
         np.zeros(num, np.int64),
-        np.empty((num, setup.num_contexts, setup.num_particles), np.float32),
-        np.empty((num, setup.num_contexts, setup.num_particles), np.float32),
+        empty32(num, setup.num_contexts, setup.num_particles),
+        empty32(num, setup.num_contexts, setup.num_particles),
     )
 
 
@@ -126,89 +140,56 @@ def _intent_people(particles: Singles, shape: Singles, out: Singles) -> None:
         simplex(particles[i], shape, out[i], whole)
 
 
-def learn(
-    setup: Setup, belief: Belief, pair: Ints, answer: Ints, people: Ints, round_number: int, active: NDArray[np.bool_]
-) -> Diagnostics:
-    """Take this round's answers (N,) to the pairs (N,) into the belief; pair -1: nothing was asked."""
-    num = people.shape[0]
-    found = Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
-    key = np.uint64(fold(stream_key(setup.seed, "engine moves"), np.uint64(round_number)))
-    model, normals, pairs = model_of(setup), normal_pool(setup.seed, "engine normals"), setup.pairs
-    asked = active & (pair >= 0)
-
-    def work(a: int, b: int) -> None:
-        part = belief.of(a, b)
-        out = tuple(column[a:b] for column in found)
-        _learn_people(part, model, normals, pairs, pair[a:b], answer[a:b], people[a:b], key, asked[a:b], *out)
-
-    over_people(work, num)
-    return found
-
-
 @njit(**_EACH)
-def _learn_people(
-    belief: Belief,
-    model: Model,
-    normals: Singles,
-    pairs: Ints,
-    pair: Ints,
-    answer: Ints,
-    people: Ints,
-    key: np.uint64,
-    asked: NDArray[np.bool_],
-    ess_out: NDArray[np.float64],
-    stages_out: Ints,
-    accept_out: NDArray[np.float64],
-) -> None:
-    num_attributes, num = model.shape.shape[0], belief.particles.shape[2]
-    room = make_room(num_attributes, model.cards.shape[0], num)
-    log_likelihood, mixed = np.empty(num, np.float32), np.empty(num, np.float32)
-    for i in range(belief.particles.shape[0]):
-        if not asked[i]:
-            continue
-        x, log_weight = belief.particles[i], belief.log_weight[i]
-        cells, times, count = belief.cells[i], belief.times[i], belief.num_cells[i]
-        cells[count, 0], cells[count, 1], cells[count, 2] = pairs[pair[i], 0], pairs[pair[i], 1], answer[i]
-        own = fold(key, np.uint64(people[i]))
-        scale, stage = _ZERO, 0
-        while True:
-            room.here[:] = x
-            times[count] = _ONE
-            log_target(room.here, model, cells, times, count, count + 1, False, True, False, room)
-            log_likelihood[:] = room.value
-            rise = _ONE - scale
-            ess = _mix(log_weight, log_likelihood, rise, mixed, room.spare)
-            if stage == 0:
-                ess_out[i] = ess / num
-                belief.smallest_ess[i] = min(belief.smallest_ess[i], np.float32(ess / num))
-            if ess >= _GATE * num or stage >= _MAX_STAGES:
-                break
-            if ess < _FLOOR * num:
-                low, high = _ZERO, rise
-                for _ in range(20):
-                    middle = _HALF * (low + high)
-                    if _mix(log_weight, log_likelihood, middle, mixed, room.spare) < _FLOOR * num:
-                        high = middle
-                    else:
-                        low = middle
-                rise = max(low, np.float32(1e-6))
-                _mix(log_weight, log_likelihood, rise, mixed, room.spare)
-            scale = min(scale + rise, _ONE)
-            times[count] = scale
-            draw = fold(own, np.uint64(stage))
-            resample(room, draw)
-            rate = move(model, cells, times, count + 1, belief.step[i], normals, draw, room)
-            belief.step[i] = min(max(belief.step[i] * np.exp(0.7 * (rate - _TARGET_ACCEPT)), _STEP_LOW), _STEP_HIGH)
-            accept_out[i] = rate
-            stage += 1
-            x[:] = room.here
-            log_weight[:] = _ZERO
-            if scale >= _ONE:
-                mixed[:] = _ZERO
-                break
-        log_weight[:] = mixed
-        stages_out[i] = stage
-        belief.num_cells[i] = _merge(cells, times, count)
+def _learn(
+    belief: Belief, i: int, pair: Ints, answer: int, model: Model, normals: Singles, key: np.uint64, room: Room
+) -> tuple[float, int, float]:
+    """Take person i's answer to the pair (2,) of cards into the belief.
+
+    Returns the effective share of the particles after it, the number of moves, and the acceptance of the last. Where
+    nothing was moved, room.gammas and room.scale are those of the particles.
+    """
+    num, accepted, first_share = belief.particles.shape[2], 1.0, 1.0
+    x, log_weight, mixed = belief.particles[i], belief.log_weight[i], room.mixed
+    cells, times, count = belief.cells[i], belief.times[i], belief.num_cells[i]
+    cells[count, 0], cells[count, 1], cells[count, 2] = pair[0], pair[1], answer
+    scale, stage = _ZERO, 0
+    while True:
+        times[count] = _ONE
+        log_target(x, model, cells, times, count, count + 1, False, True, False, room)
+        rise = _ONE - scale
+        ess = _mix(log_weight, room.value, rise, mixed, room.spare)
+        if stage == 0:
+            first_share = ess / num
+        if ess >= _GATE * num or stage >= _MAX_STAGES:
+            break
+        if ess < _FLOOR * num:
+            low, high = _ZERO, rise
+            for _ in range(20):
+                middle = _HALF * (low + high)
+                if _mix(log_weight, room.value, middle, mixed, room.spare) < _FLOOR * num:
+                    high = middle
+                else:
+                    low = middle
+            rise = max(low, np.float32(1e-6))
+            _mix(log_weight, room.value, rise, mixed, room.spare)
+        scale = min(scale + rise, _ONE)
+        times[count] = scale
+        draw = fold(key, np.uint64(stage))
+        room.here[:] = x
+        resample(room, draw)
+        accepted = move(model, cells, times, count + 1, belief.step[i], normals, draw, room)
+        step = belief.step[i] * np.exp(0.7 * (accepted - _TARGET_ACCEPT))
+        belief.step[i] = min(max(step, _STEP_LOW), _STEP_HIGH)
+        stage += 1
+        x[:] = room.here
+        log_weight[:] = _ZERO
+        if scale >= _ONE:
+            mixed[:] = _ZERO
+            break
+    log_weight[:] = mixed
+    belief.num_cells[i] = _merge(cells, times, count)
+    return first_share, stage, accepted
 
 
 @njit(**_EACH)
@@ -250,18 +231,37 @@ def question(setup: Setup, state: State) -> Ints:
 def measure(setup: Setup, state: State) -> Measured:
     """The belief with this round's answer, where an advisor then stands, and the degree of what stands."""
     belief: Belief = state.belief
-    diagnostics = learn(setup, belief, state.pair, state.answer, state.people, state.round, state.active)
     num = len(state.people)
+    diagnostics = Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
     out = np.full((6, num), np.nan)
     standing = state.standing.copy()
-    table = _table_of(setup)
+    key = np.uint64(fold(stream_key(setup.seed, "engine moves"), np.uint64(state.round)))
+    model, normals, table = model_of(setup), normal_pool(setup.seed, "engine normals"), _table_of(setup)
     advises, aligned = setup.role == "advisor", np.float32(1 - setup.scenario.eps)
+    # With no question: no pair. Before the first answer, what the prior's particles can reach is made.
+    asked = state.active & (state.pair >= 0)
 
     def work(a: int, b: int) -> None:
-        part = belief.of(a, b)
         ran = state.commanded[a:b], state.context[a:b]
-        moved = diagnostics.stages[a:b] > 0 if state.round else np.ones(b - a, bool)
-        _measure_people(part, table, advises, aligned, state.active[a:b], moved, standing[a:b], *ran, out[:, a:b])
+        answers = state.pair[a:b], state.answer[a:b], state.people[a:b], state.active[a:b], asked[a:b]
+        found = tuple(column[a:b] for column in diagnostics)
+        part, made = belief.of(a, b), state.round == 0
+        _round(
+            part,
+            model,
+            normals,
+            key,
+            setup.pairs,
+            answers,
+            table,
+            advises,
+            aligned,
+            made,
+            standing[a:b],
+            ran,
+            found,
+            out[:, a:b],
+        )
 
     over_people(work, num)
     return Measured(belief, diagnostics, standing, Estimate(*out))
@@ -275,90 +275,126 @@ class Table(NamedTuple):
     feasible: NDArray[np.bool_]  # (S, X)
     context_p: Singles  # (X,)
     num_reference: int
-    shape: Singles  # of the weights' coordinates
 
 
 @lru_cache(maxsize=16)
 def _table_of(setup: Setup) -> Table:
     phi, context_p = setup.phi.astype(np.float32), setup.context_p.astype(np.float32)
-    by_context = np.pad(phi.transpose(1, 0, 2), ((0, 0), (0, 0), (0, -phi.shape[2] % _BLOCK)))
-    return Table(
-        phi, np.ascontiguousarray(by_context), setup.feasible, context_p, setup.num_reference, model_of(setup).shape
-    )
+    by_context = np.pad(phi.transpose(1, 0, 2), ((0, 0), (0, 0), (0, -phi.shape[2] % BLOCK)))
+    return Table(phi, np.ascontiguousarray(by_context), setup.feasible, context_p, setup.num_reference)
 
 
 @njit(**_EACH)
-def _measure_people(
+def _round(
     belief: Belief,
+    model: Model,
+    normals: Singles,
+    key: np.uint64,
+    pairs: Ints,
+    answers: tuple[Ints, Ints, Ints, NDArray[np.bool_], NDArray[np.bool_]],
     table: Table,
     advises: bool,
     aligned: float,
-    active: NDArray[np.bool_],
-    moved: NDArray[np.bool_],
+    is_first: bool,
     standing: Ints,
-    commanded: Ints,
-    context: Ints,
+    ran: tuple[Ints, Ints],
+    found: tuple[NDArray[np.float64], Ints, NDArray[np.float64]],
     out: NDArray[np.float64],
 ) -> None:
-    """out (6, N) in the order of Estimate; standing (N, X) is set where `advises`."""
-    particles, log_weight, spans, worsts = belief.particles, belief.log_weight, belief.span, belief.worst
-    phi, feasible, context_p, by_context = table.phi, table.feasible, table.context_p, table.by_context
-    num, dims = particles.shape[2], phi.shape[2]
-    padded = np.zeros((by_context.shape[2], num), np.float32)  # zeros behind the last weight
-    weights, rows, value = padded[:dims], np.empty((5, num), np.float32), np.empty(dims, np.float32)
-    weight, degree, share, scaled, spare = rows[0], rows[1], rows[2], rows[3], rows[4]
-    utility, nothing = np.empty((1, num), np.float32), _ZERO
-    for i in range(particles.shape[0]):
+    """Learn and measure, one person after the other: what learning makes of the particles, measuring uses."""
+    pair, answer, people, active, asked = answers
+    ess, stages, accepted = found
+    commanded, context = ran
+    num_attributes, num = model.shape.shape[0], belief.particles.shape[2]
+    room = make_room(num_attributes, model.cards.shape[0], num)
+    for i in range(belief.particles.shape[0]):
         if not active[i]:
             continue
-        simplex(particles[i], table.shape, weights, spare)
-        for p in range(num):
-            weight[p] = exp32(log_weight[i, p])
-            degree[p] = _ZERO
-        norm = _ONE / total(weight)
-        for p in range(num):
-            weight[p] *= norm
-            share[p] = _ZERO
-        left_out = _ZERO
-        for x in range(context_p.shape[0]):
-            if moved[i]:
-                _extremes(padded, by_context, feasible, table.num_reference, x, spans[i], worsts[i], utility)
-            here = context_p[x]
+        stage = -1
+        if asked[i]:
+            own = fold(key, np.uint64(people[i]))
+            ess[i], stage, accepted[i] = _learn(belief, i, pairs[pair[i]], answer[i], model, normals, own, room)
+            stages[i] = stage
+            belief.smallest_ess[i] = min(belief.smallest_ess[i], np.float32(ess[i]))
+        if stage == 0:
             for p in range(num):
-                span = spans[i, x, p]
-                scaled[p] = _ONE / span if span >= _MIN_RANGE else nothing
+                room.spare[p] = room.scale[p] / room.rationality[p]
+        else:
+            gammas_of(belief.particles[i], model.shape, room.gammas, room.spare)
             for p in range(num):
-                left = spans[i, x, p] < _MIN_RANGE
-                share[p] += nothing if left else here
-                spare[p] = weight[p] if left else nothing
-            left_out += total(spare)
-            if advises:
-                for p in range(num):
-                    spare[p] = weight[p] * scaled[p]
-                for j in range(dims):
-                    value[j] = dot(spare, weights[j])
-                standing[i, x] = _best(value, phi, feasible, table.num_reference, x)
-            s = standing[i, x]
-            if feasible[s, x]:
-                _utility(padded, by_context, x, s, utility)
-                for p in range(num):
-                    degree[p] += here * ((utility[0, p] - worsts[i, x, p]) * scaled[p])
-            if x == context[i]:
-                ran = commanded[i]
-                _utility(padded, by_context, x, ran, utility)
-                for p in range(num):
-                    trial = (utility[0, p] - worsts[i, x, p]) * scaled[p]
-                    spare[p] = trial if scaled[p] > nothing else _ONE
-                out[4, i] = dot(weight, spare) if feasible[ran, x] else 0.0
+                room.spare[p] = _ONE / room.spare[p]
+        for j in range(num_attributes):
+            for p in range(num):
+                room.gammas[j, p] *= room.spare[p]
+        made = is_first or stage > 0
+        _measure(belief, i, table, advises, aligned, made, standing[i], commanded[i], context[i], room, out)
+
+
+@njit(**_EACH)
+def _measure(
+    belief: Belief,
+    i: int,
+    table: Table,
+    advises: bool,
+    aligned: float,
+    is_new: bool,
+    standing: Ints,
+    commanded: int,
+    context: int,
+    room: Room,
+    out: NDArray[np.float64],
+) -> None:
+    """out (6, N) in the order of Estimate, of person i with weights in room.gammas; standing (X,) where `advises`."""
+    spans, worsts = belief.span[i], belief.worst[i]
+    phi, feasible, context_p, by_context = table.phi, table.feasible, table.context_p, table.by_context
+    num, dims, nothing = belief.particles.shape[2], phi.shape[2], _ZERO
+    weights, value, utility = room.gammas, room.rationality, room.utility
+    weight, degree, share, scaled, spare = room.value, room.energy, room.tau, room.threshold, room.spare
+    for p in range(num):
+        weight[p] = exp32(belief.log_weight[i, p])
+        degree[p] = _ZERO
+    norm = _ONE / total(weight)
+    for p in range(num):
+        weight[p] *= norm
+        share[p] = _ZERO
+    left_out = _ZERO
+    for x in range(context_p.shape[0]):
+        if is_new:
+            _extremes(weights, by_context, feasible, table.num_reference, x, spans, worsts, utility)
+        here = context_p[x]
         for p in range(num):
-            degree[p] = degree[p] / share[p] if share[p] > nothing else _ONE
+            span = spans[x, p]
+            scaled[p] = _ONE / span if span >= _MIN_RANGE else nothing
         for p in range(num):
-            spare[p] = weight[p] if degree[p] >= aligned else nothing
-        out[0, i] = dot(weight, degree)
-        out[1, i] = _quantile(degree, weight, np.float32(0.05))
-        out[2, i] = _quantile(degree, weight, np.float32(0.95))
-        out[3, i] = total(spare)
-        out[5, i] = left_out
+            left = spans[x, p] < _MIN_RANGE
+            share[p] += nothing if left else here
+            spare[p] = weight[p] if left else nothing
+        left_out += total(spare)
+        if advises:
+            for p in range(num):
+                spare[p] = weight[p] * scaled[p]
+            for j in range(dims):
+                value[j] = dot(spare, weights[j])
+            standing[x] = _best(value, phi, feasible, table.num_reference, x)
+        s = standing[x]
+        if feasible[s, x]:
+            _utility(weights, by_context, x, s, utility)
+            for p in range(num):
+                degree[p] += here * ((utility[0, p] - worsts[x, p]) * scaled[p])
+        if x == context:
+            _utility(weights, by_context, x, commanded, utility)
+            for p in range(num):
+                trial = (utility[0, p] - worsts[x, p]) * scaled[p]
+                spare[p] = trial if scaled[p] > nothing else _ONE
+            out[4, i] = dot(weight, spare) if feasible[commanded, x] else 0.0
+    for p in range(num):
+        degree[p] = degree[p] / share[p] if share[p] > nothing else _ONE
+    for p in range(num):
+        spare[p] = weight[p] if degree[p] >= aligned else nothing
+    out[0, i] = dot(weight, degree)
+    out[1, i], out[2, i] = _interval(degree, weight)
+    out[3, i] = total(spare)
+    out[5, i] = left_out
 
 
 @njit(**_EACH)
@@ -392,7 +428,7 @@ def _extremes(
     for s in range(num_reference):
         if not feasible[s, x]:
             continue
-        k = dims - _BLOCK
+        k = dims - BLOCK
         if k:
             for p in range(num):
                 utility[0, p] = _ZERO
@@ -416,7 +452,7 @@ def _best(value: Singles, phi: Singles, feasible: NDArray[np.bool_], num_referen
     for s in range(num_reference):
         if feasible[s, x]:
             worth = _ZERO
-            for j in range(value.shape[0]):
+            for j in range(phi.shape[2]):
                 worth += value[j] * phi[s, x, j]
             if worth > most:
                 found, most = s, worth
@@ -424,25 +460,44 @@ def _best(value: Singles, phi: Singles, feasible: NDArray[np.bool_], num_referen
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _share_below(x: Singles, weight: Singles, limit: float) -> Single:
-    out = _ZERO
+def _shares_below(x: Singles, weight: Singles, first: float, second: float) -> tuple[Single, Single]:
+    of_first, of_second = _ZERO, _ZERO
     for p in range(x.shape[0]):
-        out += weight[p] if x[p] <= limit else _ZERO
-    return out
+        of_first += weight[p] if x[p] <= first else _ZERO
+        of_second += weight[p] if x[p] <= second else _ZERO
+    return of_first, of_second
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "nnan"})
+def _range(x: Singles) -> tuple[Single, Single]:
+    low, high = x[0], x[0]
+    for p in range(x.shape[0]):
+        low, high = min(low, x[p]), max(high, x[p])
+    return low, high
 
 
 @njit(**_EACH)
-def _quantile(x: Singles, weight: Singles, share: float) -> Single:
-    """The smallest value that at least `share` of the weight does not exceed, by halving, to 1e-6 of the range."""
-    low, high = np.float32(np.inf), np.float32(-np.inf)
-    for p in range(x.shape[0]):
-        low, high = min(low, x[p]), max(high, x[p])
-    if _share_below(x, weight, low) >= share:
-        return low
+def _interval(x: Singles, weight: Singles) -> tuple[Single, Single]:
+    """The 5% and 95% quantiles: the smallest value that at least this share of the weight does not exceed.
+
+    By halving, to 1e-6 of the range. Both at once: a sweep over the particles costs less than its beginning.
+    """
+    least, most = _range(x)
+    low_5, high_5, low_95, high_95 = least, most, least, most
+    below, _ = _shares_below(x, weight, least, least)
+    if below >= _LOW_SHARE:
+        high_5 = least
+    if below >= _HIGH_SHARE:
+        high_95 = least
     for _ in range(20):
-        middle = _HALF * (low + high)
-        if _share_below(x, weight, middle) >= share:
-            high = middle
+        at_5, at_95 = _HALF * (low_5 + high_5), _HALF * (low_95 + high_95)
+        below_5, below_95 = _shares_below(x, weight, at_5, at_95)
+        if below_5 >= _LOW_SHARE:
+            high_5 = at_5
         else:
-            low = middle
-    return high
+            low_5 = at_5
+        if below_95 >= _HIGH_SHARE:
+            high_95 = at_95
+        else:
+            low_95 = at_95
+    return high_5, high_95

@@ -14,7 +14,7 @@ from calib.comparisons import Model, card_odds, make_room, model_of, natural
 from calib.kernel import COMPARISON
 from calib.live import Belief, Floats, Ints, intent, over_people
 from calib.setup import Setup
-from calib.vector import Single, Singles, exp32, log32, total
+from calib.vector import Single, Singles, exp32, log32, rows32, total
 
 _THIN = 2  # of single-precision particles every second one: after resampling neighbours are alike
 _ONE, _ZERO = np.float32(1.0), np.float32(0.0)
@@ -109,8 +109,9 @@ def _gain_single(particles: Singles, log_weight: Singles, model: Model, pairs: I
     num_attributes, num_cards = model.shape.shape[0], model.cards.shape[0]
     draws = (particles.shape[2] + _THIN - 1) // _THIN
     room = make_room(num_attributes, num_cards, draws)
-    weight, span = np.empty(draws, np.float32), np.empty(draws, np.float32)
-    up, threshold, down = room.up, room.threshold, np.empty_like(room.up)
+    rows = rows32(2, draws)
+    weight, span = rows[0], rows[1]
+    up, threshold, down = room.up, room.threshold, rows32(num_cards, draws)
     for i in range(particles.shape[0]):
         for p in range(draws):
             for d in range(num_attributes + 2):
