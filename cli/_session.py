@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,7 +100,8 @@ def consent(journal: Journal, kind: str, participant: str | None) -> dict[str, s
     known = {p.pseudonym: p for p in list_participants(journal)}
     if participant not in known:
         raise UserError(
-            f"--participant: {participant} is not enrolled; `calib participant enrol {participant} --consent V`"
+            f"--participant: {participant} is not enrolled; "
+            f"`calib participant enrol {shlex.quote(participant)} --consent V`"
         )
     return {"participant": participant, "consent_version": known[participant].consent_version}
 

@@ -23,7 +23,8 @@ def show_all(source: str, state: str, question: Question, found: answers.Answer)
     names = [group["name"] for group in found["groups"]]
     version = f"{found['version']} " if found["version"] else ""
     unit = rows.unit_of(found["time"], found["version"])
-    st.markdown(show.literal(f"{found['n']:,} people in {len(names)} groups, {version}time to alignment in {unit}"))
+    whom = f"{show.count(found['n'], 'person', 'people')} in {show.count(len(names), 'group')}"
+    st.markdown(show.literal(f"{whom}, {version}time to alignment in {unit}"))
     if len(names) > figures.MOST_GROUPS:
         st.caption(f"The charts have room for {figures.MOST_GROUPS} groups; the tables and files hold all.")
     show.legend(figures.style_of(names))

@@ -16,7 +16,7 @@ from dashboard import cards, data, live_figures
 from dashboard.floor import picture
 from dashboard.link import HEARTBEAT_S, Link
 from dashboard.rows import EVENTS, GAP_NAMES
-from dashboard.show import literal
+from dashboard.show import count, literal
 from devices.home.types import OUTCOMES, FloorPlan
 
 _LINK = {
@@ -41,7 +41,8 @@ def drawn(link: Link) -> tuple[object, ...]:
     """What the slow part of the page shows; where it has changed, the whole page is drawn anew."""
     pending = link.status.get("pending") or {}
     phase = link.status.get("phase")
-    return pending.get("number"), phase in ("running", "finished") and phase, len(link.documents), link.leads
+    lead = link.leads or (bool(link.status.get("lead")), link.status.get("lead_silent"))
+    return pending.get("number"), phase in ("running", "finished") and phase, len(link.documents), lead
 
 
 def past(attach: Callable[[str], None]) -> None:
@@ -66,16 +67,24 @@ def offer(text: str, label: str, run: str, attach: Callable[[str], None]) -> Non
 
 
 def controls(link: Link) -> None:
-    """Taking the lead, giving up, saying that one has changed one's mind."""
-    if not link.leads and link.status.get("lead"):
-        st.button(
-            "Take over: answer from this page", key="take-over", on_click=_take_over, args=(link,), width="stretch"
-        )
+    """Giving up, saying that one has changed one's mind."""
     if link.leads:
         with st.popover("Something else", width="stretch"):
             st.text_input("I want something else now: what has changed?", key="changed-note", max_chars=500)
             st.button("Record that I changed my mind", key="changed", on_click=_changed, args=(link,))
             st.button("I give up", key="give-up", on_click=_give_up, args=(link,))
+
+
+def lead(link: Link) -> None:
+    """Who leads where this page does not, and the button that takes the lead over."""
+    if not link.leads and link.status.get("lead"):
+        silent = link.status.get("lead_silent")
+        st.info(
+            "Who led is silent." if silent else "Another page or terminal leads this run and answers its questions."
+        )
+        st.button(
+            "Take over: answer from this page", key="take-over", on_click=_take_over, args=(link,), width="stretch"
+        )
 
 
 def _take_over(link: Link) -> None:
@@ -106,17 +115,12 @@ def state_line(link: Link) -> str:
     return f"{where}{phase.get(status.get('phase', ''), 'no answer')} · {_LINK.get(status.get('link', ''), '')} · {who}"
 
 
-def count(number: int, thing: str) -> str:
-    """A number of things in words."""
-    return f"{number} {thing}" + ("" if number == 1 else "s")
-
-
 def late_words(link: Link) -> str:
     """What the page says when it has lost its contact."""
     if not link.is_answered:
         return "The runner does not answer. STOP ends it."
     if link.leads:
-        return f"The runner stops the robot after {HEARTBEAT_S:g} s without this page."
+        return f"The runner stops the robot after {HEARTBEAT_S:g} s without this page; `calib stop` stops it too."
     return "The robot is in the hands of whoever leads; `calib stop` stops it."
 
 
@@ -152,11 +156,13 @@ def outcome(link: Link) -> None:
 def question(link: Link) -> None:
     """The open question with its buttons; an answer carries the question's number, so a late one answers nothing."""
     pending = link.status.get("pending")
+    if not pending and link.status.get("phase") == "paused":
+        within_s = scenario_of(link).protocol.reconnect_s
+        st.warning(f"The link to the robot is lost. The runner looks for it for {within_s:g} s, then the session ends.")
+        return
     if not pending:
         st.info("One moment.")
         return
-    if not link.leads:
-        st.info("Another page or terminal leads this run and answers its questions.")
     {"choice": _choice, "comparison": _comparison, "good_enough": _good_enough, "ready": _ready, "arm": _arm}[
         pending["question"]
     ](link, pending)
@@ -191,8 +197,9 @@ def _choice(link: Link, pending: dict[str, Any]) -> None:
                 + cards.outcome(proposal["card"])
             )
             _button(link, pending, "Accept the proposal", len(pending["modes"]), primary=True)
-    columns = st.columns(3)
     for i, mode in enumerate(pending["modes"]):
+        if i % 3 == 0:  # row by row: the Tab key and a narrow screen keep the menu's order
+            columns = st.columns(3)
         with columns[i % 3], st.container(border=True, key=f"mode-{i}"):
             st.html(f"<b>{cards.words(mode['label'])}</b><br>{cards.words(mode['description'])}")
             _button(link, pending, f"Take {literal(mode['label'])}", i)
@@ -266,11 +273,15 @@ def summary(entries: list[Entry], url: str) -> None:
     s = summarise(entries, url)
     degree = s["degree"]
     st.subheader(f"The session is over: {cards.words(s['stop_reason'])}, {count(s['rounds'], 'round')}", anchor=False)
+    bodies = [{"type": e.type, **e.body} for e in entries if e.body is not None]
+    start, stop = bodies[0], next(b for b in bodies if b["type"] == "stop")
+    for mark in stop["marks"]:
+        if "reason" in mark:
+            st.caption(f"Round {mark['round']}: {literal(mark['reason'])}")
     first, second, third = st.columns(3)
     first.metric("degree of alignment", f"{degree['mean']:.2f}", help="posterior mean; 90% interval below", border=True)
     first.caption(f"90% interval {degree['low']:.2f} to {degree['high']:.2f}")
-    eps = next(e.body["eps"] for e in entries if e.type == "start" and e.body)
-    second.metric(f"P(degree at least {1 - eps:g})", f"{degree['p_aligned']:.2f}", border=True)
+    second.metric(f"P(degree at least {1 - start['eps']:g})", f"{degree['p_aligned']:.2f}", border=True)
     prior = s["prior_only"]
     second.caption(f"before any answer the degree was {prior['mean']:.2f} [{prior['low']:.2f}, {prior['high']:.2f}]")
     if s["true_degree"] is None:
@@ -289,11 +300,6 @@ def summary(entries: list[Entry], url: str) -> None:
     if s["audit"]:
         verdict = "trustworthy" if s["audit"]["trustworthy"] else "NOT trustworthy: read its diagnostics"
         st.caption(f"Audit by {s['audit']['engine']}: {verdict}; degree by PyMC {s['audit']['degree']['mean']:.3f}.")
-    bodies = [{"type": e.type, **e.body} for e in entries if e.body is not None]
-    start, stop = bodies[0], next(b for b in bodies if b["type"] == "stop")
-    for mark in stop["marks"]:
-        if "reason" in mark:
-            st.caption(f"Round {mark['round']}: {literal(mark['reason'])}")
     charts(
         [b for b in bodies if b["type"] in ("start", "round")],
         [a.name for a in _scenario(start["scenario_text"], start["scenario"]).attributes],

@@ -28,6 +28,7 @@ def form() -> list[str] | None:
         scenario = first.selectbox("Scenario", scenarios(), key="new-scenario")
         robot = second.selectbox("Robot", list(_ROBOTS), key="new-robot")
         person = third.selectbox("Person", [ME, *person_names()], key="new-person", help="you, or a simulated person")
+        first, second, third = st.columns(3)  # of its own: the Tab key and a narrow screen go row by row
         role = first.selectbox(
             "Role of the machine", ROLES, index=ROLES.index("advisor"), key="new-role",
             help="tool: you set it; advisor: it proposes, you decide",
@@ -41,6 +42,7 @@ def form() -> list[str] | None:
             )
             seed = b.number_input("Seed", 0, 2**31, value=0, key="new-seed")
             number = c.number_input("Which simulated person", 0, 2**31, value=0, key="new-number")
+            a, b, c = st.columns(3)
             participant = a.text_input(
                 "Participant", key="new-participant", help="pseudonym of an enrolled person; empty: a pilot session"
             )

@@ -5,14 +5,17 @@ processes of their own and outlive this one.
 """
 
 import argparse
-import contextlib
 import os
 import secrets
 import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+from calib.errors import UserError
+from calib.registry import locked, registry_folder
 
 APP = Path(__file__).resolve().parent.parent / "app.py"
 _PORTS_TO_TRY = 20
@@ -23,6 +26,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--port", type=int, default=None, metavar="N", help="of 127.0.0.1 (the first free from 8501)")
     args = parser.parse_args()
+    starting = ExitStack()  # until it listens: of two that start at once each finds a port of its own
+    try:
+        folder = registry_folder() / "dashboards"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        starting.enter_context(locked(folder))
+    except (OSError, UserError) as error:
+        print(f"dashboard: {error}", file=sys.stderr)
+        return 2
     port = free_port(args.port)
     if port is None:
         print(f"dashboard: port {args.port or 8501} is taken or cannot be had; give another --port", file=sys.stderr)
@@ -38,7 +49,7 @@ def main() -> int:
     PagesManager.uses_pages_directory = False
 
     app = st.App(APP, middleware=[Middleware(Guard, token=token, port=port)])
-    threading.Thread(target=_announce, args=(port, token), daemon=True, name="announce").start()
+    threading.Thread(target=_announce, args=(port, token, starting), daemon=True, name="announce").start()
     # The page says so where it was opened without the guard.
     os.environ["CALIB_GUARDED"] = "1"
     app.run(
@@ -52,11 +63,12 @@ def main() -> int:
     return 0
 
 
-def _announce(port: int, token: str) -> None:
-    """Print the address once somebody answers there."""
+def _announce(port: int, token: str, starting: ExitStack) -> None:
+    """Print the address once somebody answers there, and let the next one start."""
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             print(f"Dashboard: http://127.0.0.1:{port}/?token={token}", flush=True)
+            starting.close()
             return
         time.sleep(0.1)
 

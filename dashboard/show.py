@@ -25,6 +25,11 @@ def literal(text: str) -> str:
     return re.sub(r"(?i)www\\\.", rf"www{JOIN}\\.", escaped).replace("\\@", f"{JOIN}\\@{JOIN}")
 
 
+def count(number: int, thing: str, things: str = "") -> str:
+    """A number of things in words."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """A mistake that the user can mend is shown as its one line; the rest of the block is left out."""

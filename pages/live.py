@@ -55,7 +55,7 @@ def choose() -> None:
     if words and (not begun or begun[-1].has_ended()):
         try:
             begun.append(starting.start(words))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a word with a zero byte
             st.error(literal(f"the session could not be started: {error}"))
     if begun:
         opening()
@@ -116,6 +116,7 @@ def session(link: Link) -> None:
     state["drawn"] = panels.drawn(link)
     beat(link)
     wake(HEARTBEAT_S / 2)
+    panels.lead(link)
     left, right = st.columns([3, 2], gap="large")
     asks = link.status.get("phase") != "running"
     with left:

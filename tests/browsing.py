@@ -36,13 +36,13 @@ expect.set_options(timeout=_PATIENCE_MS)
 class Dashboard:
     """A served dashboard with a journal, a data folder and a runtime folder of its own."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, port: tuple[str, ...] = ("--port", "0")) -> None:
         self.lab = lab
         self.data = lab.folder / "out"
-        self.data.mkdir()
+        self.data.mkdir(exist_ok=True)
         environment = lab.environment | {"CALIB_JOURNAL": lab.journal, "CALIB_DATA": str(self.data)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard.serve", "--port", "0"],
+            [sys.executable, "-m", "dashboard.serve", *port],
             stdout=subprocess.PIPE,
             stderr=(lab.folder / "dashboard.log").open("w"),
             text=True,

@@ -3,6 +3,7 @@
 import http.client
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,19 @@ def test_it_listens_on_loopback_alone(served: Dashboard) -> None:
         if fields[3] == "0A" and int(fields[1].split(":")[1], 16) == served.port
     }
     assert listening == {f"0100007F:{served.port:04X}"}
+
+
+def test_of_two_that_start_at_once_each_answers_at_its_own_address(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    with ThreadPoolExecutor(2) as pool:  # neither is told a port
+        both = list(pool.map(lambda _: Dashboard(lab, port=()), range(2)))
+    try:
+        assert both[0].port != both[1].port
+        for one in both:
+            assert ask(one, f"/?token={one.token}").status == 303
+    finally:
+        for one in both:
+            one.close()
 
 
 def test_a_taken_port_is_said() -> None:

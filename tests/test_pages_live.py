@@ -65,6 +65,8 @@ def test_a_choice_by_click_is_the_runs_answer(lab: Lab, waiting: str) -> None:
     page = opened(run=waiting, lease="mine")
     assert "this page leads" in page.text[0].value
     assert any(button.label == "STOP" for button in page.button)
+    _, *menu = [int(b.key.removeprefix("choice-1-")) for b in page.button if str(b.key).startswith("choice-1-")]
+    assert menu == list(range(len(menu))), "the Tab key and a narrow screen follow the menu's order"
     page.button(key="choice-1-3").click().run()
     assert not page.exception
     end = time.monotonic() + 60
