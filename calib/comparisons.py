@@ -28,7 +28,7 @@ Ints = NDArray[np.int64]
 TAU = (
     6  # row of the log threshold in calib/kernel.py's coordinates, behind the ratios, as COMPARISON is a rationality's
 )
-_LEAPFROGS = 6
+_LEAPFROGS = 4  # of a step about 0.36: a quarter period where the posterior is round, which mixes best
 _DEGREE, _EDGE = 9, np.float32(5.5)  # of the polynomials, and where they end
 _ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
 _CLIP = np.float32(60.0)  # of r U: e^60 has room in single precision for a threshold
@@ -108,14 +108,20 @@ def model_of(setup: Setup) -> Model:
     """The setup's prior and cards."""
     prior, rows = setup.prior, [COMPARISON, TAU]
     cards = (setup.cards - 0.5).astype(np.float32)
-    fits = [_log_gamma(float(a)) for a in prior.concentration]
-    shape = np.array([f.coef for f in fits], np.float32)
-    slope = np.array([[*f.deriv().coef, 0.0] for f in fits], np.float32)
+    shape, slope = gamma_coefficients(tuple(prior.concentration))
     of_others = prior.mean[rows].astype(np.float32), prior.sd[rows].astype(np.float32)
     odd = len(cards) % 2
     padded = np.pad(cards, ((0, odd), (0, -cards.shape[1] % BLOCK)))
     by_attribute = np.ascontiguousarray(np.pad(cards, ((0, odd), (0, cards.shape[1] % 2))).T)
     return Model(shape, slope, *of_others, padded, by_attribute)
+
+
+@lru_cache(maxsize=64)
+def gamma_coefficients(concentration: tuple[float, ...]) -> tuple[Singles, Singles]:
+    """(J, 10) coefficients of log gamma by its coordinate for each shape, from the constant on, and of its slope."""
+    fits = [_log_gamma(float(a)) for a in concentration]
+    shape = np.array([f.coef for f in fits], np.float32)
+    return shape, np.array([[*f.deriv().coef, 0.0] for f in fits], np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -131,7 +137,7 @@ def _log_gamma(shape: float) -> Polynomial:
 
 
 @njit(**_EACH)
-def _horner(c: Singles, j: int, u: Single) -> Single:
+def horner(c: Singles, j: int, u: Single) -> Single:
     """The polynomial c[j] at u, within its range."""
     x = min(max(u, -_EDGE), _EDGE)
     square = x * x
@@ -183,7 +189,7 @@ def gammas_of(z: Singles, shape: Singles, gammas: Singles, whole: Singles) -> No
         whole[p] = _ZERO
     for j in range(num_attributes):
         for p in range(num):
-            gamma = exp32(_horner(shape, j, z[j, p]))
+            gamma = exp32(horner(shape, j, z[j, p]))
             gammas[j, p] = gamma
             whole[p] += gamma
 
@@ -310,7 +316,7 @@ def log_target(
         gradient[row_tau, p] = sd_tau * tau[p] * gradient[row_tau, p] - prior * z[row_tau, p]
     for j in range(num_attributes):
         for p in range(num):
-            slope = _horner(steepness, j, z[j, p]) * gammas[j, p] * scale[p]
+            slope = horner(steepness, j, z[j, p]) * gammas[j, p] * scale[p]
             gradient[j, p] = slope * (gradient[j, p] - mean[p]) - prior * z[j, p]
 
 

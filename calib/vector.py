@@ -123,6 +123,25 @@ def largest(x: Singles) -> Single:
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def dot_two(x: Singles, rows: Singles, k: int) -> tuple[Single, Single]:
+    """Sums of x (P,) times rows[k] and rows[k + 1]."""
+    one, two = np.float32(0.0), np.float32(0.0)
+    for p in range(x.shape[0]):
+        one += x[p] * rows[k, p]
+        two += x[p] * rows[k + 1, p]
+    return one, two
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "nnan"})
+def least(rows: Singles, k: int) -> Single:
+    """Smallest of rows[k]."""
+    out = rows[k, 0]
+    for p in range(rows.shape[1]):
+        out = min(out, rows[k, p])
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def dot_rows(x: Singles, i: int, y: Singles, k: int) -> Single:
     """Sum over p of x[i, p] y[k, p]."""
     out = np.float32(0.0)

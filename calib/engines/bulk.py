@@ -35,9 +35,11 @@ from calib.vector import (
     Singles,
     add_rows,
     dot,
+    dot_two,
     empty32,
     exp32,
     largest,
+    least,
     normal_pool,
     total,
 )
@@ -362,19 +364,22 @@ def _measure(
         if is_new:
             _extremes(weights, by_context, feasible, table.num_reference, x, spans, worsts, utility)
         here = context_p[x]
-        for p in range(num):
-            span = spans[x, p]
-            scaled[p] = _ONE / span if span >= _MIN_RANGE else nothing
-        for p in range(num):
-            left = spans[x, p] < _MIN_RANGE
-            share[p] += nothing if left else here
-            spare[p] = weight[p] if left else nothing
-        left_out += total(spare)
+        if least(spans, x) >= _MIN_RANGE:
+            for p in range(num):
+                scaled[p] = _ONE / spans[x, p]
+                share[p] += here
+        else:
+            for p in range(num):
+                left = spans[x, p] < _MIN_RANGE
+                scaled[p] = nothing if left else _ONE / spans[x, p]
+                share[p] += nothing if left else here
+                spare[p] = weight[p] if left else nothing
+            left_out += total(spare)
         if advises:
             for p in range(num):
                 spare[p] = weight[p] * scaled[p]
-            for j in range(dims):
-                value[j] = dot(spare, weights[j])
+            for j in range(0, dims, 2):  # behind an odd last one stand zeros
+                value[j], value[j + 1] = dot_two(spare, weights, j)
             standing[x] = _best(value, phi, feasible, table.num_reference, x)
         s = standing[x]
         if feasible[s, x]:
