@@ -1,10 +1,13 @@
-"""The choice model, written once (docs/definitions.md 2.3 and 2.5).
+"""The choice model, written once (docs/definitions.md 2.3 to 2.5).
 
 `xp` is numpy or pytensor.tensor: simulated people answer from these functions, the PyMC model is built from them, and
 the compiled engine (calib/kernel.py) is held to them by a test. All arrays may carry leading axes (people, particles).
 """
 
+import itertools
 from typing import Any
+
+import numpy as np
 
 
 def menu_log_probs(
@@ -54,6 +57,37 @@ def comparison_log_probs(xp: Any, difference: Any, rationality: Any, about_equal
     log_b = -softplus(xp, about_equal + scaled)
     log_equal = xp.log(xp.expm1(2 * about_equal)) + log_a + log_b
     return xp.stack([log_a, log_b, log_equal], axis=-1)
+
+
+def grade_log_probs(xp: Any, utility: Any, rationality: Any, aspiration: Any, spacing: Any, num_grades: int) -> Any:
+    """Log probability of each grade of a run, worst first, on a new last axis (ordered logit; McCullagh 1980).
+
+    P(grade <= k) = F(c_k - r (U - aspiration)), thresholds c_k `spacing` apart and centred. F(x) - F(y) is
+    (1 - e^{y - x}) F(x) F(-y): a difference of two would cancel.
+    """
+    value = rationality * (utility - aspiration)
+    middle = (num_grades - 2) / 2
+    steps = [(k - middle) * spacing - value for k in range(num_grades - 1)]
+    grades = [-softplus(xp, -steps[0])]
+    between = xp.log(-xp.expm1(-spacing))
+    grades += [between - softplus(xp, -high) - softplus(xp, low) for low, high in itertools.pairwise(steps)]
+    return xp.stack([*grades, -softplus(xp, steps[-1])], axis=-1)
+
+
+def stop_log_prob(
+    xp: Any, utility: Any, rationality: Any, aspiration: Any, log_hazard: Any, ticks: Any, stopped: Any
+) -> Any:
+    """Log probability of letting a run go on for `ticks`, and of stopping it then where `stopped` is 1.
+
+    The hazard a tick of telemetry is e^{log_hazard - r (U - aspiration)} of the outcome as predicted.
+    """
+    log_rate = log_hazard - rationality * (utility - aspiration)
+    return stopped * log_rate - ticks * xp.exp(log_rate)
+
+
+def probe_log_density(xp: Any, said: Any, f_hat: Any, sd: Any) -> Any:
+    """Log density of what a person says they expect of one attribute: Gaussian around what they expect."""
+    return -0.5 * ((said - f_hat) / sd) ** 2 - xp.log(sd) - 0.5 * np.log(2 * np.pi)
 
 
 def softplus(xp: Any, x: Any) -> Any:

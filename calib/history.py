@@ -1,0 +1,76 @@
+"""What happened to people, in order: their answers and the runs that they saw, with a leading axis of people.
+
+The evidence of an engine that carries the mental model: what somebody believed at an answer follows from the runs
+before it and from how much they learn, so the order counts. calib/evidence.py holds beliefs as known numbers instead.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# The channels first, in the order of their rationalities; a run is no answer but what people learn from.
+KINDS = ("mode_choice", "accept_override", "comparison", "rating", "stop", "probe", "run")
+MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON, RATING, STOP, PROBE, RUN = range(len(KINDS))
+NUM_CHANNELS = 5  # with a rationality
+
+
+class History(NamedTuple):
+    """Entries in order, (N, A, ...); those from `num` on are empty. What a kind does not use is 0."""
+
+    kind: Ints  # (N, A) a number of KINDS
+    # scaled attributes: the proposal; card a; the outcome that is rated, seen or, before a stop, predicted
+    first: Floats  # (N, A, J)
+    second: Floats  # (N, A, J) card b
+    option: Ints  # (N, A) the mode chosen, M for the proposal; 0 a, 1 b, 2 about equal; a grade; 1 stopped; a mode
+    where: Ints  # (N, A) the mode that ran last or -1, of a menu; the attribute, of a probe
+    value: Floats  # (N, A) what was said, of a probe; ticks until a stop or the end
+    num: Ints  # (N,)
+
+    def of(self, low: int, high: int) -> "History":
+        """The people from `low` up to `high`."""
+        return History(*(column[low:high] for column in self))  # type: ignore[arg-type]
+
+
+def empty_history(num_people: int, capacity: int, num_attributes: int) -> History:
+    """Nothing yet; room for `capacity` entries."""
+    shape = (num_people, capacity)
+    return History(
+        kind=np.zeros(shape, np.int64),
+        first=np.zeros((*shape, num_attributes)),
+        second=np.zeros((*shape, num_attributes)),
+        option=np.zeros(shape, np.int64),
+        where=np.zeros(shape, np.int64),
+        value=np.zeros(shape),
+        num=np.zeros(num_people, np.int64),
+    )
+
+
+def add(
+    history: History,
+    who: NDArray[np.bool_],
+    kind: int,
+    *,
+    first: Floats | None = None,
+    second: Floats | None = None,
+    option: Ints | None = None,
+    where: Ints | None = None,
+    value: Floats | None = None,
+    in_place: bool = False,
+) -> History:
+    """With one entry more for those in `who` (N,); first and second (N, J), the rest (N,).
+
+    `in_place` writes into the arrays that are there, for callers that keep no older history.
+    """
+    rows = np.flatnonzero(who)
+    at = history.num[rows]
+    new = history if in_place else history._replace(**{k: v.copy() for k, v in history._asdict().items()})
+    new.kind[rows, at] = kind
+    for column, given in zip(new[1:6], (first, second, option, where, value), strict=True):
+        if given is not None:
+            column[rows, at] = given[rows]
+    new.num[rows] += 1
+    return new

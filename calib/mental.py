@@ -1,0 +1,49 @@
+"""A person whose mental model is not known: the prior over intent, manner of answering and what they expect of modes.
+
+f_hat(0) of a mode and attribute is Gaussian around the description, unclipped, with a spread of the person's own; after
+a run of the mode it moves towards what was seen by learning rate times salience (docs/definitions.md 2.4).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# The parameters beside weights and f_hat(0), each normal on the scale named here.
+EXTRAS = (
+    "log_rationality_mode_choice",
+    "log_rationality_accept_override",
+    "log_rationality_comparison",
+    "log_rationality_rating",
+    "log_rationality_stop",
+    "logit_lapse",
+    "reliance",
+    "inertia",
+    "log_about_equal",
+    "aspiration",
+    "log_spacing",
+    "log_hazard",
+    "logit_learning_rate",
+    "log_belief_sd",
+)
+LAPSE, RELIANCE, INERTIA, TAU, ASPIRATION, SPACING, HAZARD, LEARNING, BELIEF_SD = range(5, len(EXTRAS))
+
+
+class MindPrior(NamedTuple):
+    """J attributes, M modes, E = len(EXTRAS)."""
+
+    concentration: Floats  # (J,) of the weights' Dirichlet
+    mean: Floats  # (E,) and
+    sd: Floats  # (E,) of the normal parameters, in the order of EXTRAS
+    expectation: Floats  # (M, J) what the descriptions make one expect, scaled
+    salience: Floats  # (J,) between 0 and 1
+    probe_sd: float  # of what is said around what is expected
+    num_grades: int  # of a rating
+
+
+def groups_of(salience: Floats) -> Ints:
+    """(J,) the number of each attribute's group: attributes with one salience are learned at one rate."""
+    return np.unique(salience, return_inverse=True)[1].astype(np.int64)
