@@ -92,9 +92,10 @@ def story_of(history: History, person: int) -> Story:
 
 
 def num_coordinates(prior: MindPrior) -> int:
-    """D."""
+    """D, which is even: behind an odd number stands a coordinate that nothing depends on."""
     num_modes, num_attributes = prior.expectation.shape
-    return num_attributes + E + num_modes * (int(groups_of(prior.salience).max()) + 1)
+    num = num_attributes + E + num_modes * (int(groups_of(prior.salience).max()) + 1)
+    return num + num % 2
 
 
 class Room(NamedTuple):
@@ -136,7 +137,10 @@ def make_room(terms: Terms, story: Story, width: int) -> Room:
             num_cells += 1
         menus += 1 if kind in (MODE_CHOICE, ACCEPT_OVERRIDE) else 0
         runs += 1 if kind == RUN else 0
-    parts, dims = num_modes * num_groups, num_attributes + E + num_modes * num_groups
+    parts = num_modes * num_groups
+    dims = num_attributes + E + parts
+    gradient = rows32(dims + dims % 2, width)
+    gradient[:] = _ZERO
     single = rows32(3, width)
     return Room(
         rows32(num_attributes, width),
@@ -155,7 +159,7 @@ def make_room(terms: Terms, story: Story, width: int) -> Room:
         rows32(num_modes + 1, width),
         rows32(num_attributes, width),
         rows32(E, width),
-        rows32(dims, width),
+        gradient,
         single[1],
         single[2],
         rows32(8, width),
@@ -648,6 +652,10 @@ def _to_coordinates(z: Singles, terms: Terms, room: Room) -> None:
         else:
             for p in range(width):
                 gradient[row, p] = sd * natural[p] * by[p] - z[row, p]
-    for row in range(num_attributes + E, gradient.shape[0]):
+    last = num_attributes + E + room.pull.shape[0]
+    for row in range(num_attributes + E, last):
         for p in range(width):
             gradient[row, p] -= z[row, p]
+    for row in range(last, gradient.shape[0]):
+        for p in range(width):
+            gradient[row, p] = -z[row, p]

@@ -128,7 +128,8 @@ def plain(prior: MindPrior, h: History, z: Floats, share: Floats) -> float:
     w, x = weights_of(prior, z), prior.mean + prior.sd * z[dims : dims + len(EXTRAS)]
     rate, spread = 1 / (1 + np.exp(-x[mental.LEARNING])), np.exp(x[mental.BELIEF_SD])
     mean, var, log_p = cells(prior, h, rate, spread, share)
-    xi = z[dims + len(EXTRAS) :].reshape(num_modes, -1)
+    first = dims + len(EXTRAS)
+    xi = z[first : first + num_modes * (group.max() + 1)].reshape(num_modes, -1)
     # a belief with the right projections: spread each group's surprise over its attributes
     f_hat = mean.copy()
     for g in range(group.max() + 1):
@@ -199,10 +200,11 @@ def test_the_collapsed_model_is_the_pymc_model(salience: str) -> None:
     num_modes, dims = prior.expectation.shape
     log_p = build_mind_model(prior, h).compile_logp(jacobian=False, mode="FAST_COMPILE", sum=True)
     group, share, num = groups_of(prior.salience), np.ones(50), 4000
-    z = rng.normal(0, 1.2, (dims + len(EXTRAS) + num_modes * (group.max() + 1), num))
+    z = rng.normal(0, 1.2, (mind_kernel.num_coordinates(prior), num))
+    first = dims + len(EXTRAS)
     expected = np.empty(num)
     for p in range(num):
-        w, x = weights_of(prior, z[:, p]), prior.mean + prior.sd * z[dims : dims + len(EXTRAS), p]
+        w, x = weights_of(prior, z[:, p]), prior.mean + prior.sd * z[dims:first, p]
         rate, spread = 1 / (1 + np.exp(-x[mental.LEARNING])), np.exp(x[mental.BELIEF_SD])
         mean, var, _ = cells(prior, h, rate, spread, share)
         f_hat = mean + np.sqrt(var) * rng.normal(size=mean.shape)
@@ -210,7 +212,7 @@ def test_the_collapsed_model_is_the_pymc_model(salience: str) -> None:
         surprise = (f_hat - mean) * w
         own = [group == g for g in range(group.max() + 1)]
         xi = np.stack([surprise[:, g].sum(axis=1) / np.sqrt(var[:, g] @ w[g] ** 2) for g in own], axis=1)
-        z[dims + len(EXTRAS) :, p] = xi.ravel()
+        z[first : first + xi.size, p] = xi.ravel()
         logs = np.log(w)
         point = {
             "weights_simplex__": logs[:-1] - logs.mean(),

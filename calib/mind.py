@@ -1,0 +1,335 @@
+"""The live belief with a mental model: particles of calib/mind_kernel.py, moved after every round.
+
+Iterated batch importance sampling (Chopin 2002): new entries reweigh, particles are resampled, and Hamiltonian Monte
+Carlo on the whole history moves them all. Where the new entries would leave too few effective they enter by steps (Del
+Moral, Doucet and Jasra 2006), and a surprise is followed by more sweeps: one behind a gate alone fails silently.
+
+Particles lie in blocks of WIDTH, which a thread each may work on; no number depends on who works on what.
+"""
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from calib.history import PROBE, History
+from calib.mental import MindPrior
+from calib.mind_kernel import Story, Terms, evaluate, make_room, num_coordinates, story_of, terms_of
+from calib.streams import fold, stream_key, uniform_at, uniforms
+from calib.vector import Single, Singles, add_products, empty32, exp32, rows32
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+WIDTH = 256  # particles in a block
+_POOL = 1 << 20  # normals to draw momenta from
+_GATE = 0.5  # of the particles have to stay effective at each step
+_FEW, _VERY_FEW = 0.2, 0.05  # below these shares two and four sweeps follow
+_LEAPFROGS = 5
+_STEP_START, _STEP_LOW, _STEP_HIGH = 0.3, 0.03, 0.5
+_TARGET_ACCEPT = 0.8
+_MAX_STEPS = 40
+_ONE, _HALF, _ZERO = np.float32(1.0), np.float32(0.5), np.float32(0.0)
+_EACH = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+@dataclass(frozen=True, eq=False)
+class Mind:
+    """One person's belief: equally weighted particles."""
+
+    particles: Singles  # (B, D, WIDTH)
+    value: Singles  # (B, WIDTH) log density of all that has been taken in
+    step: float  # of the moves
+    taken: int  # entries of the history that have been taken in
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an update had to do."""
+
+    ess: float  # effective share of the particles under the new entries, before any step
+    steps: int  # in which they entered
+    sweeps: int
+    accept: float  # mean acceptance of the last sweep
+
+
+def start(prior: MindPrior, person: int, root_seed: int, num_particles: int) -> Mind:
+    """Particles from the prior; `num_particles` is a multiple of WIDTH."""
+    num, dims = num_particles // WIDTH, num_coordinates(prior)
+    key = stream_key(root_seed, "mind prior")
+    u = uniforms(key, np.array([person]), 0, num * dims * WIDTH).reshape(num, dims, WIDTH)
+    particles = empty32(num, dims, WIDTH)
+    particles[:] = ndtri(u)
+    value = empty32(num, WIDTH)
+    value[:] = -0.5 * np.sum(particles.astype(float) ** 2, axis=1)
+    return Mind(particles, value, _STEP_START, 0)
+
+
+class Mover:
+    """The compiled parts of one person's update, over blocks on `threads` threads."""
+
+    def __init__(self, prior: MindPrior, root_seed: int, threads: int = 1) -> None:
+        self.terms = terms_of(prior)
+        self.normals = normals_of(root_seed)
+        self.key = stream_key(root_seed, "mind moves")
+        self.threads = threads
+
+    def update(self, mind: Mind, history: History, person: int, row: int = 0) -> tuple[Mind, Effort]:
+        """The belief after all entries of the history's `row`; `person` names the random stream."""
+        story = story_of(history, row)
+        first_new, particles, value = mind.taken, mind.particles.copy(), mind.value.copy()
+        if first_new == story.num:
+            return mind, Effort(1.0, 0, 0, 1.0)
+        own = _under(_under(self.key, person), story.num)
+        with_probe = bool(np.any(story.kind[first_new : story.num] == PROBE))
+        step, reached, steps, sweeps, first_ess, accept = mind.step, 0.0, 0, 0, 1.0, 1.0
+        while reached < 1.0:
+            whole, new = self._values(particles, story, first_new, 1.0)
+            gain = (whole - value) if steps == 0 or with_probe else (1.0 - reached) * new
+            ess = _effective(gain)
+            if steps == 0:
+                first_ess = ess
+            scale = 1.0
+            if ess < _GATE and steps < _MAX_STEPS:
+                low, high = reached, 1.0
+                for _ in range(10 if with_probe else 30):
+                    middle = 0.5 * (low + high)
+                    gain = self._gain(particles, story, first_new, middle, reached, value, new, with_probe)
+                    low, high = (low, middle) if _effective(gain) < _GATE else (middle, high)
+                scale = max(low, reached + 1e-6)
+                gain = self._gain(particles, story, first_new, scale, reached, value, new, with_probe)
+            story.share[first_new : story.num] = scale
+            particles = _resampled(particles, gain, float(uniform_at(_under(own, steps), np.uint64(0))))
+            more = 4 if first_ess < _VERY_FEW else 2 if first_ess < _FEW else 1
+            for _ in range(more if scale >= 1.0 else 1):
+                sweeps += 1
+                accept, value = self._sweep(particles, story, first_new, step, _under(own, 1000 + sweeps))
+                step = min(max(step * float(np.exp(0.5 * (accept - _TARGET_ACCEPT))), _STEP_LOW), _STEP_HIGH)
+            reached, steps = scale, steps + 1
+        return Mind(particles, value, step, story.num), Effort(first_ess, steps, sweeps, accept)
+
+    def values(self, mind: Mind, history: History, row: int = 0) -> tuple[Singles, Singles]:
+        """(B, WIDTH) log density of all entries of the history's `row` at each particle; and of the new answers."""
+        return self._values(mind.particles, story_of(history, row), mind.taken, 1.0)
+
+    def _gain(
+        self,
+        particles: Singles,
+        story: Story,
+        first_new: int,
+        scale: float,
+        reached: float,
+        value: Singles,
+        new: Singles,
+        with_probe: bool,
+    ) -> Singles:
+        if not with_probe:
+            return np.asarray((scale - reached) * new)
+        return np.asarray(self._values(particles, story, first_new, scale)[0] - value)
+
+    def _values(self, particles: Singles, story: Story, first_new: int, scale: float) -> tuple[Singles, Singles]:
+        """(B, W) log density with the new entries counted `scale`, and the new answers' own."""
+        shares = story.share.copy()
+        shares[first_new : story.num] = scale
+        told = story._replace(share=shares)
+        value, new = np.empty(particles.shape[::2], np.float32), np.empty(particles.shape[::2], np.float32)
+
+        def work(low: int, high: int) -> None:
+            _values_blocks(particles[low:high], self.terms, told, first_new, value[low:high], new[low:high])
+
+        self._over(work, len(particles))
+        return value, new
+
+    def _sweep(
+        self, particles: Singles, story: Story, first_new: int, step: float, key: np.uint64
+    ) -> tuple[float, Singles]:
+        """Move every particle in place; mean acceptance and their values."""
+        factor = _factor(particles)
+        accept, value = np.empty(len(particles)), np.empty(particles.shape[::2], np.float32)
+
+        def work(low: int, high: int) -> None:
+            _move_blocks(
+                particles[low:high],
+                self.terms,
+                story,
+                first_new,
+                factor,
+                np.float32(step),
+                self.normals,
+                key,
+                low,
+                accept[low:high],
+                value[low:high],
+            )
+
+        self._over(work, len(particles))
+        return float(accept.mean()), value
+
+    def _over(self, work: Any, num: int) -> None:
+        threads = min(self.threads, num)
+        if threads <= 1:
+            work(0, num)
+            return
+        edges = np.linspace(0, num, threads + 1).astype(int)
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work, int(a), int(b)) for a, b in itertools.pairwise(edges)]:
+                done.result()
+
+
+def _under(key: np.uint64, number: int) -> np.uint64:
+    """The key of a number under a key."""
+    return np.uint64(fold(key, np.uint64(number)))
+
+
+_NORMALS: dict[int, Singles] = {}
+
+
+def normals_of(root_seed: int) -> Singles:
+    """(_POOL,) quantiles of the standard normal in an order of chance: any run of them is a sample."""
+    if root_seed not in _NORMALS:
+        u = uniforms(stream_key(root_seed, "mind normals"), np.zeros(1, np.int64), 0, _POOL)[0]
+        pool = empty32(_POOL)
+        pool[:] = ndtri((np.argsort(u, kind="stable") + 0.5) / _POOL)
+        _NORMALS.clear()
+        _NORMALS[root_seed] = pool
+    return _NORMALS[root_seed]
+
+
+def _effective(gain: Singles) -> float:
+    """Effective share of the particles with weights e^gain."""
+    weight = np.exp(gain.ravel().astype(float) - float(gain.max()))
+    return float(weight.sum() ** 2 / (weight @ weight) / len(weight))
+
+
+def _resampled(particles: Singles, gain: Singles, offset: float) -> Singles:
+    """Systematic resampling by weights e^gain over all blocks."""
+    blocks, dims, width = particles.shape
+    weight = np.cumsum(np.exp(gain.ravel().astype(float) - float(gain.max())))
+    num = blocks * width
+    marks = (np.arange(num) + offset) / num * weight[-1]
+    source = np.minimum(np.searchsorted(weight, marks, side="right"), num - 1)
+    out = empty32(blocks, dims, width)
+    _gather(particles, source, out)
+    return out
+
+
+@njit(**_EACH)
+def _gather(particles: Singles, source: Ints, out: Singles) -> None:
+    width = particles.shape[2]
+    for b in range(particles.shape[0]):
+        for d in range(particles.shape[1]):
+            for p in range(width):
+                s = source[b * width + p]
+                out[b, d, p] = particles[s // width, d, s % width]
+
+
+@njit(**_EACH)
+def _values_blocks(
+    particles: Singles, terms: Terms, story: Story, first_new: int, value: Singles, new: Singles
+) -> None:
+    room = make_room(terms, story, particles.shape[2])
+    for b in range(particles.shape[0]):
+        evaluate(particles[b], terms, story, first_new, False, room)
+        value[b] = room.value
+        new[b] = room.new
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _covariance(x: Singles, centre: Singles, d: int, e: int) -> Single:
+    out = np.float32(0.0)
+    for p in range(x.shape[1]):
+        out += (x[d, p] - centre[d]) * (x[e, p] - centre[e])
+    return out
+
+
+@njit(**_EACH)
+def _factor(particles: Singles) -> Singles:
+    """Lower Cholesky factor (D, D) of the particles' covariance, with a small ridge."""
+    blocks, dims, width = particles.shape
+    centre = np.zeros(dims, np.float32)
+    for d in range(dims):
+        sum_ = 0.0
+        for b in range(blocks):
+            for p in range(width):
+                sum_ += particles[b, d, p]
+        centre[d] = sum_ / (blocks * width)
+    factor = np.zeros((dims, dims), np.float32)
+    for d in range(dims):
+        for e in range(d + 1):
+            sum_ = 0.0
+            for b in range(blocks):
+                sum_ += _covariance(particles[b], centre, d, e)
+            sum_ /= blocks * width
+            if d == e:
+                sum_ = sum_ * 1.0001 + 1e-6
+            for f in range(e):
+                sum_ -= factor[d, f] * factor[e, f]
+            factor[d, e] = np.sqrt(max(sum_, 1e-6)) if d == e else sum_ / factor[e, e]
+    return factor
+
+
+@njit(**_EACH)
+def _move_blocks(
+    particles: Singles,
+    terms: Terms,
+    story: Story,
+    first_new: int,
+    factor: Singles,
+    step: float,
+    normals: Singles,
+    key: np.uint64,
+    first_block: int,
+    accept: Floats,
+    value: Singles,
+) -> None:
+    """One Hamiltonian move of each particle, block by block."""
+    num, dims, width = particles.shape
+    room = make_room(terms, story, width)
+    momentum, there = rows32(dims, width), rows32(dims, width)
+    energy, chance = rows32(2, width)[0], np.empty(width, np.float32)
+    for b in range(num):
+        own = fold(key, np.uint64(first_block + b))
+        size = step * np.float32(0.8 + 0.4 * uniform_at(own, np.uint64(0)))
+        lower = size * factor
+        upper = np.ascontiguousarray(lower.T)
+        half = _HALF * upper
+        here = particles[b]
+        for d in range(dims):
+            at = int(uniform_at(own, np.uint64(1 + d)) * (normals.shape[0] - width))
+            for p in range(width):
+                momentum[d, p] = normals[at + p]
+                there[d, p] = here[d, p]
+        evaluate(there, terms, story, first_new, True, room)
+        for p in range(width):
+            energy[p] = room.value[p]
+            value[b, p] = room.value[p]
+        for d in range(dims):
+            for p in range(width):
+                energy[p] -= _HALF * momentum[d, p] * momentum[d, p]
+        add_products(half, room.gradient, momentum)
+        for leap in range(_LEAPFROGS):
+            add_products(lower, momentum, there)
+            evaluate(there, terms, story, first_new, True, room)
+            add_products(half if leap == _LEAPFROGS - 1 else upper, room.gradient, momentum)
+        for p in range(width):
+            energy[p] = room.value[p] - energy[p]
+        for d in range(dims):
+            for p in range(width):
+                energy[p] -= _HALF * momentum[d, p] * momentum[d, p]
+        total = 0.0
+        for p in range(width):
+            # a trajectory that left the floats has no energy and is refused
+            chance[p] = exp32(min(energy[p], _ZERO)) if energy[p] == energy[p] else _ZERO
+            total += chance[p]
+        first = np.uint64(1 + dims)
+        for p in range(width):
+            if np.float32(uniform_at(own, first + np.uint64(p))) < chance[p]:
+                value[b, p] = room.value[p]
+                for d in range(dims):
+                    here[d, p] = there[d, p]
+        accept[b] = total / width
