@@ -56,6 +56,7 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.compiled
 	$(PY) -m bench.engine
 	$(PY) -m bench.tiers --quick
+	$(PY) -m bench.policies
 
 # The lock carries hashes and no addresses.
 lock: $(VENV)/.installed
