@@ -2,6 +2,7 @@
 
 import argparse
 
+from calib.policies import policy_names
 from cli._arguments import add_journal
 
 _MAX_ROUNDS = 10_000  # the evidence of all rounds is laid out at the start
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy",
         default="information_gain",
         metavar="NAME",
-        help="which question to ask: information_gain, random (information_gain)",
+        help=f"which question to ask: {', '.join(policy_names())} (information_gain)",
     )
     add("--rounds", type=int, default=None, metavar="N", help="at most so many rounds (the scenario's)")
     add(

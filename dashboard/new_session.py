@@ -33,7 +33,10 @@ def form() -> list[str] | None:
             "Role of the machine", ROLES, index=ROLES.index("advisor"), key="new-role",
             help="tool: you set it; advisor: it proposes, you decide",
         )  # fmt: skip
-        policy = second.selectbox("Questions", policy_names(), key="new-policy", help="how it picks what to ask")
+        policy = second.selectbox(
+            "Questions", policy_names(), index=policy_names().index("information_gain"), key="new-policy",
+            help="how it picks what to ask",
+        )  # fmt: skip
         pace = third.selectbox("Pace of a simulated world", list(_PACES), key="new-pace")
         with st.expander("More"):
             a, b, c = st.columns(3)
