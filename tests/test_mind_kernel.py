@@ -1,5 +1,6 @@
 """The compiled kernel of a person with a mental model is the PyMC model: value, prior, gradient, all channels."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
@@ -192,17 +193,25 @@ def differences(f: Callable[[Floats], float], x: Floats) -> Floats:
 @pytest.mark.parametrize("salience", ["one", "two", "each"])
 def test_the_collapsed_model_is_the_pymc_model(salience: str) -> None:
     """12,000 inputs: the PyMC graph with its cells, less the cells' density given projections, is the collapsed one."""
+    import pytensor
+    import pytensor.tensor as pt
+    from pytensor.graph.replace import vectorize_graph
+
     from calib.model import build_mind_model
 
     rng = np.random.default_rng(7)
     prior = random_prior(rng, 5, 4, salience)
     h = random_history(rng, prior, 50, EVERYTHING)
     num_modes, dims = prior.expectation.shape
-    log_p = build_mind_model(prior, h).compile_logp(jacobian=False, mode="FAST_COMPILE", sum=True)
+    model = build_mind_model(prior, h)
+    many = {v: pt.tensor(v.name, shape=(None, *v.type.shape), dtype=v.dtype) for v in model.value_vars}
+    log_p = pytensor.function(
+        list(many.values()), vectorize_graph(model.logp(jacobian=False), many), mode="FAST_COMPILE"
+    )
     group, share, num = groups_of(prior.salience), np.ones(50), 4000
     z = rng.normal(0, 1.2, (mind_kernel.num_coordinates(prior), num))
     first = dims + len(EXTRAS)
-    expected = np.empty(num)
+    expected, points = np.empty(num), defaultdict(list)
     for p in range(num):
         w, x = weights_of(prior, z[:, p]), prior.mean + prior.sd * z[dims:first, p]
         rate, spread = 1 / (1 + np.exp(-x[mental.LEARNING])), np.exp(x[mental.BELIEF_SD])
@@ -214,16 +223,13 @@ def test_the_collapsed_model_is_the_pymc_model(salience: str) -> None:
         xi = np.stack([surprise[:, g].sum(axis=1) / np.sqrt(var[:, g] @ w[g] ** 2) for g in own], axis=1)
         z[first : first + xi.size, p] = xi.ravel()
         logs = np.log(w)
-        point = {
-            "weights_simplex__": logs[:-1] - logs.mean(),
-            "extras": x,
-            "spread": (f_hat - prior.expectation) / spread,
-        }
-        whole = float(log_p(point))
+        points["weights_simplex__"].append(logs[:-1] - logs.mean())
+        points["extras"].append(x)
+        points["spread"].append((f_hat - prior.expectation) / spread)
         # less the priors of weights and extras, which are the coordinates' own, and p(f_hat | probes)
-        whole -= np.sum((prior.concentration - 1) * logs) + np.sum(norm.logpdf(x, prior.mean, prior.sd))
-        whole += -num_modes * dims * np.log(spread) - np.sum(norm.logpdf(f_hat, mean, np.sqrt(var)))
-        expected[p] = whole
+        expected[p] = -np.sum((prior.concentration - 1) * logs) - np.sum(norm.logpdf(x, prior.mean, prior.sd))
+        expected[p] += -num_modes * dims * np.log(spread) - np.sum(norm.logpdf(f_hat, mean, np.sqrt(var)))
+    expected += log_p(*(np.array(points[str(v.name)]) for v in many))
     value, _, _ = evaluate(prior, h, z, share)
     found = value + 0.5 * np.sum(z.astype(np.float32) ** 2, axis=0)
     constant = np.median(found - expected)
