@@ -20,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights that sum to 1, of attributes in 0..1 with 1 better; or coefficients of any columns (simplex)",
     )
     add("--pool", action="store_true", help="all rows as one person (default: each person alone)")
+    add("--hierarchical", action="store_true", help="people of one population, which is learnt with them")
     add("--attributes", metavar="A,B", help="only these columns (default: every one that has no other meaning)")
+    add("--prior", metavar="FILE.toml", help="a scenario, or what --population wrote: its [population] is the prior")
+    add("--population", metavar="FILE.toml", help="write the population that was fitted, as [population] of a scenario")
     add("--draws", type=int, metavar="N", help="draws of each chain that are kept (250; pymc 1000)")
     add("--seed", type=int, default=0, metavar="N", help="root of the sampler's chance (0)")
     add("--out", metavar="FILE.nc", help="the draws and the data as ArviZ InferenceData, netCDF")
@@ -51,6 +54,9 @@ def main(args: argparse.Namespace) -> int:
         engine=args.engine,
         weights=args.weights,
         pool=args.pool,
+        hierarchical=args.hierarchical,
+        prior=args.prior,
+        population=args.population,
         wanted=[name.strip() for name in (args.attributes or "").split(",") if name.strip()],
         draws=args.draws,
         seed=args.seed,

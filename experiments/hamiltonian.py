@@ -44,7 +44,7 @@ class Chains(NamedTuple):
     x: Floats  # (N, D, P)
     value: Floats  # (N, P) log density there
     gradient: Floats  # (N, D, P)
-    factor: Any  # (N, D, D) Cholesky factor of the covariance that whitens
+    factor: Any  # (N, D, D) Cholesky factor of the covariance that whitens, or one for each chain (N, P, D, D)
     step: Floats  # (N,)
 
 
@@ -152,15 +152,15 @@ def move(
     momentum = np.asarray(ndtri(chance[:, 2:]))
     leaps = np.minimum(np.ceil(0.5 * np.pi / step), _MOST_LEAPS)
     lengths = step[:, None] * (0.5 + 0.6 * chance[:, 0])  # uneven: a narrow place is passed in short steps
-    upper = factor.transpose(0, 2, 1)
+    upper = factor.swapaxes(-1, -2)
     energy = chains.value - 0.5 * np.sum(momentum**2, axis=1)
     y, value = x, chains.value
     for leap in range(int(leaps.max())):
         own = np.where(leap < leaps[:, None], lengths, 0.0)[:, None, :]  # who has arrived stands still
-        momentum = momentum + 0.5 * own * (upper @ gradient)
-        y = y + own * (factor @ momentum)
+        momentum = momentum + 0.5 * own * times(upper, gradient)
+        y = y + own * times(factor, momentum)
         value, gradient = target(y, who)
-        momentum = momentum + 0.5 * own * (upper @ gradient)
+        momentum = momentum + 0.5 * own * times(upper, gradient)
     with np.errstate(over="ignore", invalid="ignore"):
         change = value - 0.5 * np.sum(momentum**2, axis=1) - energy
     change = np.nan_to_num(change, nan=-np.inf, posinf=-np.inf)
@@ -172,6 +172,13 @@ def move(
         gradient=np.where(accepted[:, None, :], gradient, chains.gradient),
     )
     return moved, rate.mean(axis=1), np.sum(change < -_DIVERGED, axis=1)
+
+
+def times(factor: Floats, vectors: Floats) -> Floats:
+    """(N, D, P): every chain's vector times the person's factor (N, D, D), or its own (N, P, D, D)."""
+    if factor.ndim == 3:
+        return factor @ vectors
+    return np.asarray((factor @ vectors.transpose(0, 2, 1)[..., None])[..., 0].transpose(0, 2, 1))
 
 
 def adapt(step: Floats, rate: Floats, sweep: int) -> Floats:

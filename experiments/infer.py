@@ -5,20 +5,26 @@ ones: a logit with a normal prior on every coefficient. Each person is fitted al
 the hierarchical model.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.errors import UserError
 from calib.scenario import CHANNELS
 from calib.streams import stream_key
 from experiments import hamiltonian
 from experiments.choice_data import COMPARISON, Choices, read_choices
 from experiments.choice_likelihood import Rows, log_likelihood
 from experiments.convergence import ess_bulk, ess_tail, r_hat
+
+if TYPE_CHECKING:
+    from experiments.infer_population import Population
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -133,7 +139,7 @@ def natural(form: Form, x: Floats) -> Floats:
     if form.free:
         scale = form.scale.reshape(-1, *[1] * (x.ndim - 2))
         return np.concatenate([x[:, : form.num_intent] / scale, np.exp(rest)], axis=1)
-    out = [_simplex(form, x[:, : form.num_intent]), np.exp(rest[:, : len(form.channels)])]
+    out = [weights_of(form, x[:, : form.num_intent]), np.exp(rest[:, : len(form.channels)])]
     at = len(form.channels)
     if form.menus:
         pulls = sum(form.has_mask)
@@ -142,7 +148,8 @@ def natural(form: Form, x: Floats) -> Floats:
     return np.concatenate([*out, np.exp(rest[:, at:])], axis=1)
 
 
-def _simplex(form: Form, ratios: Floats) -> Floats:
+def weights_of(form: Form, ratios: Floats) -> Floats:
+    """(N, J, ...) on the simplex, of log ratios (N, J - 1, ...)."""
     logs = np.einsum("jd,nd...->nj...", form.basis, ratios)
     shares = np.exp(logs - logs.max(axis=1, keepdims=True))
     return shares / shares.sum(axis=1, keepdims=True)
@@ -176,7 +183,7 @@ def likelihood_of(form: Form, choices: Choices) -> hamiltonian.Target:
 
     def simplex(x: Floats, who: Ints) -> tuple[Floats, Floats]:
         num, _, points = x.shape
-        w = _simplex(form, x[:, :intent])
+        w = weights_of(form, x[:, :intent])
         rationality = np.exp(np.minimum(x[:, intent : intent + len(form.channels)], 300.0))
         at = intent + len(form.channels)
         coefficients = np.zeros((num, 3, num_columns, points))
@@ -219,7 +226,7 @@ def log_prior(form: Form, x: Floats) -> tuple[Floats, Floats]:
     if not form.free:
         # the Dirichlet in log ratios is proportional to prod w^a
         a = np.array(form.prior.concentration)[:, None]
-        w = _simplex(form, x[:, : form.num_intent])
+        w = weights_of(form, x[:, : form.num_intent])
         value = value + np.sum(a * np.log(np.maximum(w, 1e-300)), axis=1)
         gradient[:, : form.num_intent] = np.einsum("jd,njp->ndp", form.basis, a - a.sum() * w)
     return value, gradient
@@ -277,15 +284,25 @@ def tells_nothing(choices: Choices) -> list[str]:
     return [name for j, name in enumerate(choices.attributes) if not apart[:, j].any()]
 
 
-def summary(names: Sequence[str], fits: Iterable[Fit], choices: Choices) -> dict[str, Any]:
-    """`parameters` and `diagnostics` of fits of some people each; a name carries the person where there are several."""
-    several = len(choices.people) > 1
+def summary(
+    names: Sequence[str], fits: Iterable[Fit], choices: Choices, population: "Population | None" = None
+) -> dict[str, Any]:
+    """`parameters` and `diagnostics` of fits of some people each, after those of the population where there is one.
+
+    A name carries the person where there are several, or a population beside.
+    """
+    several = len(choices.people) > 1 or population is not None
     parameters: list[dict[str, Any]] = []
     worst = {"r_hat": 1.0, "ess_bulk": np.inf, "ess_tail": np.inf}
     rate, divergences, shape = 0.0, 0, (0, 0)
+    if population is not None:
+        everybody = population.draws[None]
+        parameters += describe(population.names, (None,), everybody)
+        fits = itertools.chain(fits, [Fit((), everybody, 0.0, 0)])
     for fit in fits:
         shape = (fit.draws.shape[2], fit.draws.shape[3])
-        parameters += describe(names, fit.people if several else (None,), fit.draws)
+        if fit.people:
+            parameters += describe(names, fit.people if several else (None,), fit.draws)
         moves = fit.draws.std(axis=(2, 3)) > 0  # the weight of a single attribute is 1
         seen = fit.draws[moves]
         if len(seen):
@@ -340,34 +357,68 @@ def infer(
     engine: str = "live",
     weights: str = "simplex",
     pool: bool = False,
+    hierarchical: bool = False,
     wanted: Sequence[str] = (),
+    prior: str | None = None,
     draws: int | None = None,
     seed: int = 0,
     out: str | None = None,
+    population: str | None = None,
     progress: Callable[[float], object] = float,
 ) -> dict[str, Any]:
-    """The posterior from a file of choices as a document, see docs/infer.md; with `out` the draws as netCDF."""
+    """The posterior from a file of choices as a document, see docs/infer.md; with `out` the draws as netCDF.
+
+    `prior` is a file with a [population]; `population` is where to write the one that was fitted.
+    """
+    if hierarchical and pool:
+        raise UserError("--hierarchical tells people apart and --pool does not: give one of them")
+    if population is not None and (not hierarchical or weights == "free"):
+        raise UserError("--population writes weights on the simplex, of --hierarchical: give it without --weights free")
+    if prior is not None and weights == "free":
+        raise UserError("--prior is of weights on the simplex, and free ones have their own: leave one of them out")
     choices = read_choices(path, weights, pool, wanted)
-    form = form_of(choices, weights)
+    if hierarchical and len(choices.people) < 3:
+        raise UserError(
+            f"{path}: {len(choices.people)} people are no population: leave out --hierarchical, or add people"
+        )
+    if population is not None and not Path(population).parent.is_dir():
+        raise UserError(f"--population {population}: its folder does not exist: make it")
+    before = None
+    if prior is not None:
+        from experiments.infer_population import read_prior
+
+        before = read_prior(prior, choices.attributes)
+    form = form_of(choices, weights, before)
     chains, draws = (hamiltonian.CHAINS, draws or hamiltonian.DRAWS) if engine == "live" else (4, draws or 1000)
     if out:
         from experiments.infer_store import refuse_out
 
         refuse_out(out, form, len(choices.people), chains * draws)
-    if engine == "live":
-        fits = fit_live(form, choices, seed, draws, progress)
-    else:
+    people = None
+    if engine == "pymc":
         from experiments.infer_pymc import fit_pymc
 
-        fits = iter([fit_pymc(form, choices, seed, draws)])
+        one, people = fit_pymc(form, choices, seed, draws, hierarchical)
+        fits = iter([one])
+    elif hierarchical:
+        from experiments.infer_population import fit_hierarchical
+
+        one, people = fit_hierarchical(form, choices, seed, draws, progress)
+        fits = iter([one])
+    else:
+        fits = fit_live(form, choices, seed, draws, progress)
     if out:
         fits = iter(kept := list(fits))
-    found = {"engine": engine, "weights": weights} | summary(form.names, fits, choices)
+    found = {"engine": engine, "weights": weights} | summary(form.names, fits, choices, people)
     found |= {"seed": seed, "file_sha256": choices.sha256}
     if out:
         from experiments.infer_store import write
 
         about = {"engine": engine, "weights": weights, "pooled": int(pool), "seed": seed}
         about |= {"file": path, "file_sha256": choices.sha256, "diagnostics": found["diagnostics"]}
-        write(out, form, kept, choices, about)
+        write(out, form, kept, choices, about, people)
+    if population is not None and people is not None:
+        from experiments.infer_population import population_toml
+
+        Path(population).write_text(population_toml(form, people), encoding="utf-8")
     return found

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from calib.choice import comparison_log_probs, menu_log_probs
 from experiments.choice_data import COMPARISON, Choices
 from experiments.infer import FREE_SD, PULLS, Fit, Form
+from experiments.infer_population import DEGREES, Population, hyperprior, population_of
 
 Floats = NDArray[np.float64]
 
 CHAINS, TUNE, DRAWS = 4, 1000, 1000
 
 
-def build_model(form: Form, choices: Choices):  # type: ignore[no-untyped-def]  # PyMC has no types
+def build_model(form: Form, choices: Choices, hierarchical: bool = False):  # type: ignore[no-untyped-def]  # PyMC has no types
     """The model; every parameter has a leading axis of people, weights are (N, J), rationality (N, channels)."""
     import pymc as pm
     import pytensor.tensor as pt
@@ -33,14 +34,21 @@ def build_model(form: Form, choices: Choices):  # type: ignore[no-untyped-def]  
         return (pm.Normal(name, *own, shape=num)[person[menus]][:, None], mask[menus]) if there else (0.0, 0.0)
 
     with pm.Model() as model:
+        shared = _shared(form, num) if hierarchical else None
         if form.free:
-            standard = pm.Normal("standardised", 0.0, FREE_SD, shape=(num, len(form.attributes)))
+            standard = (
+                pm.Normal("standardised", 0.0, FREE_SD, shape=(num, len(form.attributes))) if shared is None else shared
+            )
             weights = pm.Deterministic("weights", standard / form.scale)
             rationality = pt.ones((num, 3))
         else:
-            weights = pm.Dirichlet("weights", np.tile(prior.concentration, (num, 1)))
-            median, sd = np.array([prior.rationality[c] for c in form.channels]).T
-            logs = pm.Normal("log_rationality", np.log(median), sd, shape=(num, len(form.channels)))
+            if shared is None:
+                weights = pm.Dirichlet("weights", np.tile(prior.concentration, (num, 1)))
+                median, sd = np.array([prior.rationality[c] for c in form.channels]).T
+                logs = pm.Normal("log_rationality", np.log(median), sd, shape=(num, len(form.channels)))
+            else:
+                ratios, logs = shared[:, : form.num_intent], shared[:, form.num_intent :]
+                weights = pm.Deterministic("weights", pm.math.softmax(pt.dot(ratios, form.basis.T), axis=1))
             by_channel = pm.Deterministic("rationality", pt.exp(logs))
             columns = [form.channels.index(c) if c in form.channels else 0 for c in range(3)]
             rationality = by_channel[:, columns]
@@ -75,14 +83,16 @@ def build_model(form: Form, choices: Choices):  # type: ignore[no-untyped-def]  
     return model
 
 
-def fit_pymc(form: Form, choices: Choices, seed: int, draws: int = DRAWS) -> Fit:
-    """NUTS draws of everybody."""
+def fit_pymc(
+    form: Form, choices: Choices, seed: int, draws: int = DRAWS, hierarchical: bool = False
+) -> tuple[Fit, Population | None]:
+    """NUTS draws of everybody, and of the population where the model is hierarchical."""
     warnings.filterwarnings("ignore", category=UserWarning, module="pytensor")
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
     logging.getLogger("pytensor").setLevel(logging.ERROR)
     import nutpie
 
-    compiled = nutpie.compile_pymc_model(build_model(form, choices), backend="numba")
+    compiled = nutpie.compile_pymc_model(build_model(form, choices, hierarchical), backend="numba")
     trace = nutpie.sample(
         compiled,
         draws=draws,
@@ -100,12 +110,42 @@ def fit_pymc(form: Form, choices: Choices, seed: int, draws: int = DRAWS) -> Fit
     singles = ["lapse", *PULLS, "about_equal"]
     parts += [np.asarray(found[name])[..., None] for name in singles if name in form.names]
     stats = trace.sample_stats
-    return Fit(
+    fit = Fit(
         choices.people,
         np.ascontiguousarray(np.concatenate(parts, axis=3).transpose(2, 3, 0, 1)),
         float(np.mean(stats["mean_tree_accept"])) if "mean_tree_accept" in stats else float("nan"),
         int(np.asarray(stats["diverging"]).sum()),
     )
+    if not hierarchical:
+        return fit, None
+    mean, covariance = (np.asarray(found[f"population_{name}"]) for name in ("mean", "covariance"))
+    return fit, population_of(form, np.moveaxis(mean, -1, 0), np.moveaxis(covariance, (-2, -1), (0, 1)))
+
+
+def _shared(form: Form, num: int):  # type: ignore[no-untyped-def]
+    """(N, H) coordinates that come from the population of experiments/infer_population.py, decentred.
+
+    Sigma's inverse is C C', C the scales of the mixture times Bartlett's triangle.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+    from pytensor.tensor.slinalg import solve_triangular
+
+    centre, centre_sd, scale = hyperprior(form)
+    dims = len(centre)
+    mean = pm.Normal("population_mean", centre, centre_sd, shape=dims)
+    wide = pm.InverseGamma("wide", 0.5, scale**-2.0, shape=dims)
+    diagonal = pm.ChiSquared("diagonal", DEGREES + dims - 1 - np.arange(dims), shape=dims)
+    triangle = pt.diag(pt.sqrt(diagonal))
+    if dims > 1:
+        below = pm.Normal("below", 0.0, 1.0, shape=dims * (dims - 1) // 2)
+        triangle = pt.set_subtensor(triangle[np.tril_indices(dims, -1)], below)
+    # the prior scatter is 2 nu / wide on the diagonal, and C its inverse root times the triangle
+    root = pt.sqrt(wide / (2 * DEGREES))[:, None] * triangle
+    inverse = solve_triangular(root, pt.eye(dims), lower=True)
+    pm.Deterministic("population_covariance", pt.dot(inverse.T, inverse))
+    z = pm.Normal("z", 0.0, 1.0, shape=(num, dims))
+    return mean + pt.dot(z, inverse)
 
 
 def _padded(choices: Choices) -> tuple[Floats, Floats, Floats]:

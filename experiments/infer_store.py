@@ -14,6 +14,7 @@ from calib.errors import UserError
 from calib.scenario import CHANNELS
 from experiments.choice_data import Choices
 from experiments.infer import Fit, Form
+from experiments.infer_population import Population
 
 MOST_BYTES = 2_000_000_000  # of draws
 
@@ -34,7 +35,14 @@ def refuse_out(path: str, form: Form, num_people: int, num_draws: int) -> None:
         )
 
 
-def write(path: str, form: Form, fits: Sequence[Fit], choices: Choices, attributes: dict[str, Any]) -> None:
+def write(
+    path: str,
+    form: Form,
+    fits: Sequence[Fit],
+    choices: Choices,
+    attributes: dict[str, Any],
+    people: Population | None = None,
+) -> None:
     """Groups posterior, observed_data and constant_data; `attributes` and the versions stand at the posterior."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
     import arviz
@@ -53,6 +61,12 @@ def write(path: str, form: Form, fits: Sequence[Fit], choices: Choices, attribut
         if k >= num and not name.startswith("rationality"):
             posterior[name] = draws[..., k]
             dims[name] = person
+    if people is not None:
+        posterior["population"] = np.moveaxis(people.draws, 0, -1)
+        posterior["population_mean"] = np.moveaxis(people.mean, 0, -1)
+        posterior["population_covariance"] = np.moveaxis(people.covariance, (0, 1), (-2, -1))
+        dims |= {"population": ["population_parameter"], "population_mean": ["coordinate"]}
+        dims["population_covariance"] = ["coordinate", "coordinate_bis"]
     data = arviz.from_dict(
         posterior=posterior,
         observed_data={"chosen": choices.chosen},
@@ -68,6 +82,7 @@ def write(path: str, form: Form, fits: Sequence[Fit], choices: Choices, attribut
             "attribute": list(form.attributes),
             "channel": [CHANNELS[c] for c in form.channels],
             "person": list(choices.people),
+            **({"population_parameter": list(people.names)} if people is not None else {}),
         },
         dims=dims
         | {
