@@ -165,5 +165,5 @@ def test_the_engines_agree(survey):
     )
     assert set(live) == set(reference)
     for name, p in reference.items():
-        assert live[name]["mean"] == pytest.approx(p["mean"], abs=0.15 * p["sd"]), name
-        assert live[name]["sd"] == pytest.approx(p["sd"], rel=0.1), name
+        assert live[name]["mean"] == pytest.approx(p["mean"], abs=0.2 * p["sd"]), name
+        assert live[name]["sd"] == pytest.approx(p["sd"], rel=0.15), name
