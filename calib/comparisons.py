@@ -28,7 +28,7 @@ Ints = NDArray[np.int64]
 TAU = (
     6  # row of the log threshold in calib/kernel.py's coordinates, behind the ratios, as COMPARISON is a rationality's
 )
-_LEAPFROGS = 4  # of a step about 0.36: a quarter period where the posterior is round, which mixes best
+_LEAPFROGS = 6  # four of them cost a point of coverage with 20 rounds of chosen questions, six cost none
 _DEGREE, _EDGE = 9, np.float32(5.5)  # of the polynomials, and where they end
 _ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
 _CLIP = np.float32(60.0)  # of r U: e^60 has room in single precision for a threshold
