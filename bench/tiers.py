@@ -49,12 +49,11 @@ def family_memory(pid: int) -> int:
     return total
 
 
-def simulate(people: int, rounds: int, engine: str, policy: str, chunk: int | None = None) -> dict[str, Any]:
+def simulate(people: int, rounds: int, engine: str, policy: str) -> dict[str, Any]:
     """One `calib simulate`: seconds, peak bytes of the process tree, and what it printed."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["simulate", "apartment", "--people", people, "--rounds", rounds, "--engine", engine]
         words += ["--policy", policy, "--jobs", 2, "--out", f"{folder}/out", "--json"]
-        words += [] if chunk is None else ["--chunk", chunk]
         begun, spent, peak = time.perf_counter(), processor_s(), 0
         process = subprocess.Popen(
             [sys.executable, "-m", "cli.main", *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -64,7 +63,7 @@ def simulate(people: int, rounds: int, engine: str, policy: str, chunk: int | No
         reader.start()
         while process.poll() is None:
             peak = max(peak, family_memory(process.pid))
-            time.sleep(0.05)
+            time.sleep(0.5)  # reading the memory of a process holds it up
         reader.join()
         if process.returncode:
             raise SystemExit(f"calib simulate --engine {engine} failed with {process.returncode}")
@@ -163,10 +162,9 @@ def main() -> None:
             if not args.json:
                 print(f"{name_of(tier)}: {told_growth(tier)}", flush=True)
             continue
-        few, many = crowds[engine] // 10, crowds[engine]
+        few, many = crowds[engine] // 5, crowds[engine]  # the smaller crowd too is work for both processes
         simulate(64, 2, engine, policy)  # compiles what is not in the cache
-        chunk = 500 if engine == "bulk" else None  # the smaller crowd too is work for both processes
-        short, long = (simulate(n, rounds, engine, policy, chunk) for n in (few, many))
+        short, long = (simulate(n, rounds, engine, policy) for n in (few, many))
         tier |= {
             "people": many,
             "rounds_per_s": many * rounds / long["seconds"],

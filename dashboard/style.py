@@ -14,6 +14,8 @@ body:has(.st-key-pulse_box) [data-testid="stDialog"] { display: none; }
 :is(a, button, summary):focus-visible { outline: 2px solid currentColor !important; outline-offset: 1px; }
 [data-testid="stElementToolbar"]:focus-within { opacity: 1; }
 [data-testid="stHtml"] { overflow-wrap: anywhere; }
+[data-testid="stHtml"]:has(table.figures) { overflow-x: auto; }
+table.figures { overflow-wrap: normal; }
 table.card, table.figures { border-collapse: collapse; width: 100%; font-size: 0.95rem; }
 table.card td, table.figures td, table.figures th { padding: 0.2rem 0.5rem 0.2rem 0; border: none; text-align: left; }
 table.card td.figure { text-align: right; font-variant-numeric: tabular-nums; }
