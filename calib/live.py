@@ -110,12 +110,12 @@ def intent(belief: Belief, num_attributes: int) -> Floats:
     return out
 
 
-def over_people(work: Callable[[int, int], None], num: int) -> None:
-    """work(low, high) on slices of the people, on as many threads as NUMBA_NUM_THREADS or the machine allows.
+def over_people(work: Callable[[int, int], None], num: int, threads: int | None = None) -> None:
+    """work(low, high) on slices of the people, on as many threads as given, as NUMBA_NUM_THREADS or the machine allows.
 
     The compiled loops release the interpreter lock, and no slice reads another's rows, so slicing changes no number.
     """
-    jobs = min(int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1)), num)
+    jobs = min(threads or int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1)), num)
     if jobs <= 1:
         if num:
             work(0, num)

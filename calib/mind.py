@@ -7,10 +7,7 @@ Moral, Doucet and Jasra 2006), and a surprise is followed by more sweeps: one be
 Particles lie in blocks of WIDTH, which a thread each may work on; no number depends on who works on what.
 """
 
-import itertools
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -18,10 +15,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from calib.history import PROBE, History
+from calib.live import over_people
 from calib.mental import MindPrior
 from calib.mind_kernel import Story, Terms, evaluate, make_room, num_coordinates, story_of, terms_of
 from calib.streams import fold, stream_key, uniform_at, uniforms
-from calib.vector import Single, Singles, add_products, empty32, exp32, rows32
+from calib.vector import Single, Singles, add_products, empty32, exp32, normal_pool, rows32
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -75,7 +73,7 @@ class Mover:
 
     def __init__(self, prior: MindPrior, root_seed: int, threads: int = 1) -> None:
         self.terms = terms_of(prior)
-        self.normals = normals_of(root_seed)
+        self.normals = normal_pool(root_seed, "mind normals", _POOL)
         self.key = stream_key(root_seed, "mind moves")
         self.threads = threads
 
@@ -142,7 +140,7 @@ class Mover:
         def work(low: int, high: int) -> None:
             _values_blocks(particles[low:high], self.terms, told, first_new, value[low:high], new[low:high])
 
-        self._over(work, len(particles))
+        over_people(work, len(particles), self.threads)
         return value, new
 
     def _sweep(
@@ -167,37 +165,13 @@ class Mover:
                 value[low:high],
             )
 
-        self._over(work, len(particles))
+        over_people(work, len(particles), self.threads)
         return float(accept.mean()), value
-
-    def _over(self, work: Any, num: int) -> None:
-        threads = min(self.threads, num)
-        if threads <= 1:
-            work(0, num)
-            return
-        edges = np.linspace(0, num, threads + 1).astype(int)
-        with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(work, int(a), int(b)) for a, b in itertools.pairwise(edges)]:
-                done.result()
 
 
 def _under(key: np.uint64, number: int) -> np.uint64:
     """The key of a number under a key."""
     return np.uint64(fold(key, np.uint64(number)))
-
-
-_NORMALS: dict[int, Singles] = {}
-
-
-def normals_of(root_seed: int) -> Singles:
-    """(_POOL,) quantiles of the standard normal in an order of chance: any run of them is a sample."""
-    if root_seed not in _NORMALS:
-        u = uniforms(stream_key(root_seed, "mind normals"), np.zeros(1, np.int64), 0, _POOL)[0]
-        pool = empty32(_POOL)
-        pool[:] = ndtri((np.argsort(u, kind="stable") + 0.5) / _POOL)
-        _NORMALS.clear()
-        _NORMALS[root_seed] = pool
-    return _NORMALS[root_seed]
 
 
 def _effective(gain: Singles) -> float:

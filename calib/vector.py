@@ -223,9 +223,9 @@ def add_products(factor: Singles, rows: Singles, out: Singles) -> None:
 
 
 @lru_cache(maxsize=8)
-def normal_pool(root_seed: int, purpose: str) -> Singles:
-    """(POOL,) the quantiles of the standard normal in an order of chance: any run of them is a sample."""
-    order = np.argsort(uniforms(stream_key(root_seed, purpose), np.zeros(1, np.int64), 0, POOL)[0], kind="stable")
-    pool = empty32(POOL)
-    pool[:] = ndtri((order + 0.5) / POOL)
+def normal_pool(root_seed: int, purpose: str, size: int = POOL) -> Singles:
+    """(size,) the quantiles of the standard normal in an order of chance: any run of them is a sample."""
+    order = np.argsort(uniforms(stream_key(root_seed, purpose), np.zeros(1, np.int64), 0, size)[0], kind="stable")
+    pool = empty32(size)
+    pool[:] = ndtri((order + 0.5) / size)
     return pool

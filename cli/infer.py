@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
     import sys
 
     from calib.errors import UserError
-    from experiments.infer import infer
+    from experiments.infer_file import infer
 
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: give 0 or more")

@@ -12,7 +12,8 @@ from calib.choice import comparison_log_probs, menu_log_probs
 from cli.main import main
 from experiments.choice_data import COMPARISON, read_choices
 from experiments.convergence import ess_bulk, ess_tail, r_hat
-from experiments.infer import Form, fit_live, form_of, infer, likelihood_of, log_prior, natural, usual_prior
+from experiments.infer import Form, fit_live, form_of, likelihood_of, log_prior, natural, usual_prior
+from experiments.infer_file import infer
 
 HEADER = "person,round,option,chosen,warm,cheap\n"
 TWO = "p,1,x,1,0.1,0.2\np,1,y,0,0.3,0.4\n"

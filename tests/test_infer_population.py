@@ -11,7 +11,8 @@ from scipy.special import digamma
 
 from calib.scenario import load_scenario_text
 from cli.main import main
-from experiments.infer import infer, usual_prior
+from experiments.infer import usual_prior
+from experiments.infer_file import infer
 from experiments.infer_population import dirichlet, draw_population, read_prior
 
 MEAN, SD = np.array([1.0, -0.5]), np.array([0.6, 0.3])

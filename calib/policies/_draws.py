@@ -12,13 +12,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from calib.alignment import MIN_RANGE
-from calib.comparisons import model_of, simplex
+from calib.comparisons import TAU, model_of, simplex
 from calib.kernel import COMPARISON
 from calib.live import Belief, Floats, Ints, intent, over_people
 from calib.setup import Setup
 from calib.vector import BLOCK, Single, Singles, add_rows, empty32, exp32, rows32, total
 
-TAU = 6  # row of the log threshold behind the ratios, as COMPARISON is a rationality's
 LANES = 16  # numbers that a processor computes on at once at most: shorter rows leave a rest to be done singly
 _THIN = 2  # of single-precision particles every second one: after resampling neighbours are alike
 _CLIP = np.float32(60.0)  # of r U, as in calib/comparisons.py
