@@ -32,7 +32,8 @@ def timed_sessions(setup: Setup, num_people: int) -> tuple[np.ndarray, np.ndarra
     x, out = np.linspace(0, 1, 1024), np.empty(1024)
     for person in range(-1, num_people):  # person -1 compiles
         people = np.array([max(person, 0)])
-        truth, mind = draw_truth(setup, people, {}), first_mind(setup, people)
+        truth = draw_truth(setup, people, {})
+        mind = first_mind(setup, people, truth)
         state = rounds.begin_session(setup, people)
         zero = np.zeros(1)
         for t in range(setup.max_rounds):

@@ -17,6 +17,8 @@ import numpy as np
 from calib import alignment
 from calib.documents import parameter_draws
 from calib.evidence import Evidence
+from calib.history import History
+from calib.mental import BELIEF_SD, INERTIA, LAPSE, LEARNING, RELIANCE, TAU, MindPrior
 from calib.prior import Prior
 from calib.scenario import CHANNELS
 from calib.session import Session
@@ -29,15 +31,44 @@ def sample_posterior(
     prior: Prior, evidence: Evidence, seed: int, *, person: int = 0, draws: int = DRAWS, target_accept: float = 0.95
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """NUTS draws of every parameter of one person, (chains, draws, ...), and the diagnostics of the reference."""
+    from calib.model import build_model
+
+    names = ["weights", "rationality", "lapse", "reliance", "inertia", "about_equal"]
+    return _sample(build_model(prior, evidence, person), names, seed, draws, target_accept)
+
+
+def sample_mind(
+    prior: MindPrior, history: History, seed: int, *, person: int = 0, draws: int = DRAWS, target_accept: float = 0.99
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """As `sample_posterior`, of a person whose mental model is not known, with learning_rate and belief_sd."""
+    from calib.model import build_mind_model
+
+    found, diagnostics = _sample(
+        build_mind_model(prior, history, person), ["weights", "extras"], seed, draws, target_accept
+    )
+    extras = found["extras"]
+    natural = {
+        "weights": found["weights"],
+        "rationality": np.exp(extras[..., : len(CHANNELS)]),
+        "lapse": 1 / (1 + np.exp(-extras[..., LAPSE])),
+        "reliance": extras[..., RELIANCE],
+        "inertia": extras[..., INERTIA],
+        "about_equal": np.exp(extras[..., TAU]),
+        "learning_rate": 1 / (1 + np.exp(-extras[..., LEARNING])),
+        "belief_sd": np.exp(extras[..., BELIEF_SD]),
+    }
+    return natural, diagnostics
+
+
+def _sample(
+    model: Any, names: list[str], seed: int, draws: int, target_accept: float
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     warnings.filterwarnings("ignore", category=UserWarning, module="pytensor")
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
     logging.getLogger("pytensor").setLevel(logging.ERROR)
     import arviz
     import nutpie
 
-    from calib.model import build_model
-
-    model = build_model(prior, evidence, person)
     compiled = nutpie.compile_pymc_model(model, backend="numba")
     trace = nutpie.sample(
         compiled,
@@ -49,7 +80,6 @@ def sample_posterior(
         target_accept=target_accept,
         progress_bar=False,
     )
-    names = ["weights", "rationality", "lapse", "reliance", "inertia", "about_equal"]
     found = {name: np.asarray(trace.posterior[name]) for name in names}
     summary = arviz.summary(trace, var_names=names, round_to="none")
     diagnostics = {
@@ -64,12 +94,16 @@ def sample_posterior(
 def audit(setup: Setup, session: Session) -> dict[str, Any]:
     """The audit document of a session."""
     begun = time.perf_counter()
-    state = session.state
-    found, diagnostics = sample_posterior(setup.prior, state.evidence, setup.seed % 2**32)
+    state, kept, seed = session.state, session.state.evidence, setup.seed % 2**32
+    if isinstance(kept, History):
+        assert setup.mind is not None
+        found, diagnostics = sample_mind(setup.mind, kept, seed)
+    else:
+        found, diagnostics = sample_posterior(setup.prior, kept, seed)
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in found.items()}
     reference = {a.name: flat["weights"][:, j] for j, a in enumerate(setup.scenario.attributes)}
     reference |= {f"rationality[{c}]": flat["rationality"][:, i] for i, c in enumerate(CHANNELS)}
-    reference |= {name: flat[name] for name in ("lapse", "reliance", "inertia", "about_equal")}
+    reference |= {name: values for name, values in flat.items() if name not in ("weights", "rationality")}
     live = parameter_draws(setup, state)
     apart = {name: float((live[name].mean() - v.mean()) / v.std()) for name, v in reference.items()}
     w = flat["weights"].T[None]

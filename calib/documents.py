@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import alignment, live, timing
+from calib.engines import load_engine
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
 from calib.rounds import CLOCKS, State
@@ -146,7 +147,8 @@ def parameter_draws(setup: Setup, state: State, person: int = 0) -> dict[str, ND
     draws |= {f"rationality[{name}]": np.exp(extra[i]) for i, name in enumerate(CHANNELS)}
     draws["lapse"] = 1 / (1 + np.exp(-extra[3]))
     draws |= {"reliance": extra[4], "inertia": extra[5], "about_equal": np.exp(extra[6])}
-    return draws
+    engine = load_engine(setup.engine)
+    return draws | (engine.own_parameters(state.belief, person) if hasattr(engine, "own_parameters") else {})
 
 
 def estimated_gaps(setup: Setup, state: State, notes: RoundNotes) -> dict[str, Any]:
@@ -155,8 +157,9 @@ def estimated_gaps(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
     assert notes.reading is not None and notes.f_hat is not None
     w = live.intent(state.belief, setup.num_attributes)
     realised = setting_number(setup, notes.reading)
-    alone = state.commanded
-    terms = gaps(setup, w, notes.f_hat, state.context, alone, state.commanded, realised)
+    alone, engine = state.commanded, load_engine(setup.engine)
+    f_hat = engine.believed(setup, state) if hasattr(engine, "believed") else notes.f_hat
+    terms = gaps(setup, w, f_hat, state.context, alone, state.commanded, realised)
     found: dict[str, Any] = {name: _interval(getattr(terms, name)[0]) for name in GAPS}
     found["choice_and_mediation"] = _interval(terms.choice[0] + terms.mediation[0])
     if setup.role != "tool":

@@ -30,6 +30,11 @@ class Evidence(NamedTuple):
         return Evidence(*(column[low:high] for column in self))  # type: ignore[arg-type]
 
 
+def empty(num_people: int, max_rounds: int, num_modes: int, num_attributes: int) -> Evidence:
+    """No answers yet; room for a choice among the modes and a proposal, and for a comparison, in every round."""
+    return empty_evidence(num_people, 2 * max_rounds, num_modes + 1, num_attributes)
+
+
 def empty_evidence(num_people: int, capacity: int, num_options: int, num_attributes: int) -> Evidence:
     """No answers yet; room for `capacity` of them."""
     shape = (num_people, capacity)
@@ -71,6 +76,13 @@ def add_choice(
     new.chosen[rows, at] = chosen[rows]
     new.num_answers[rows] += 1
     return new
+
+
+def add_run(
+    evidence: Evidence, active: NDArray[np.bool_], mode: Ints, seen: Floats, in_place: bool = False
+) -> Evidence:
+    """The same: what a run did to the options as believed is in the features of the answers after it."""
+    return evidence
 
 
 def add_comparison(

@@ -27,9 +27,10 @@ class Gaps(NamedTuple):
 def gaps(setup: Setup, w: Floats, f_hat: Floats, context: Ints, alone: Ints, commanded: Ints, realised: Ints) -> Gaps:
     """The six gaps of one round.
 
-    w (N, J, P); f_hat (N, M, J) at the time of the choice; context (N,); alone, commanded, realised (N,) setting
-    numbers: the person's answer without the recommendation, what was commanded, what was read back. The best of each
-    set is taken among the settings that keep all hard limits, so that the first three gaps are never negative.
+    w (N, J, P); f_hat (N, M, J) at the time of the choice, or (N, M, J, P) of each draw; context (N,); alone,
+    commanded, realised (N,) setting numbers: the person's answer without the recommendation, what was commanded, what
+    was read back. The best of each set is taken among the settings that keep all hard limits, so that the first three
+    gaps are never negative.
     """
     phi = setup.phi[:, context].transpose(1, 0, 2)  # (N, S, J)
     feasible = setup.feasible[:, context].T  # (N, S)
@@ -55,8 +56,9 @@ def gaps(setup: Setup, w: Floats, f_hat: Floats, context: Ints, alone: Ints, com
 
 
 def _utilities(features: Floats, w: Floats) -> Floats:
-    """(N, K, P) from features (N, K, J) and weights (N, J, P), without BLAS: a sum over j in a fixed order."""
+    """(N, K, P) from features (N, K, J) or (N, K, J, P) and weights (N, J, P), a sum over j in a fixed order."""
+    features = features if features.ndim == 4 else features[..., None]
     out = np.zeros((features.shape[0], features.shape[1], w.shape[2]))
     for j in range(w.shape[1]):
-        out += features[:, :, j, None] * w[:, None, j, :]
+        out += features[:, :, j] * w[:, None, j]
     return out

@@ -30,9 +30,19 @@ class History(NamedTuple):
     value: Floats  # (N, A) what was said, of a probe; ticks until a stop or the end
     num: Ints  # (N,)
 
+    @property
+    def num_answers(self) -> Ints:
+        """(N,) entries, runs among them: what an engine counts that takes them in one by one."""
+        return self.num
+
     def of(self, low: int, high: int) -> "History":
         """The people from `low` up to `high`."""
         return History(*(column[low:high] for column in self))  # type: ignore[arg-type]
+
+
+def empty(num_people: int, max_rounds: int, num_modes: int, num_attributes: int) -> History:
+    """Nothing yet; room for a choice, a run and two more entries in every round."""
+    return empty_history(num_people, 4 * max_rounds, num_attributes)
 
 
 def empty_history(num_people: int, capacity: int, num_attributes: int) -> History:
@@ -74,3 +84,30 @@ def add(
             column[rows, at] = given[rows]
     new.num[rows] += 1
     return new
+
+
+def add_choice(
+    history: History,
+    active: NDArray[np.bool_],
+    channel: int,
+    options: Floats,
+    chosen: Ints,
+    proposed: Ints,
+    last: Ints,
+    in_place: bool = False,
+) -> History:
+    """With one menu choice more, as in calib/evidence.py. Of options (N, K, J) the proposal alone is known."""
+    first = options[:, -1] if channel == ACCEPT_OVERRIDE else None
+    return add(history, active, channel, first=first, option=chosen, where=last, in_place=in_place)
+
+
+def add_run(history: History, active: NDArray[np.bool_], mode: Ints, seen: Floats, in_place: bool = False) -> History:
+    """With one run more of mode (N,), -1 where the setting is none, and what was seen (N, J)."""
+    return add(history, active & (mode >= 0), RUN, first=seen, option=mode, in_place=in_place)
+
+
+def add_comparison(
+    history: History, active: NDArray[np.bool_], a: Floats, b: Floats, chosen: Ints, in_place: bool = False
+) -> History:
+    """With one comparison of outcome cards more. a, b (N, J); chosen (N,) 0 a, 1 b, 2 about equal."""
+    return add(history, active, COMPARISON, first=a, second=b, option=chosen, in_place=in_place)

@@ -110,12 +110,17 @@ def intent(belief: Belief, num_attributes: int) -> Floats:
     return out
 
 
+def num_threads() -> int:
+    """As many as NUMBA_NUM_THREADS says or the machine has."""
+    return int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1))
+
+
 def over_people(work: Callable[[int, int], None], num: int, threads: int | None = None) -> None:
     """work(low, high) on slices of the people, on as many threads as given, as NUMBA_NUM_THREADS or the machine allows.
 
     The compiled loops release the interpreter lock, and no slice reads another's rows, so slicing changes no number.
     """
-    jobs = min(threads or int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1)), num)
+    jobs = min(threads or num_threads(), num)
     if jobs <= 1:
         if num:
             work(0, num)

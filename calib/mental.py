@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.scenario import Scenario
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -47,3 +49,43 @@ class MindPrior(NamedTuple):
 def groups_of(salience: Floats) -> Ints:
     """(J,) the number of each attribute's group: attributes with one salience are learned at one rate."""
     return np.unique(salience, return_inverse=True)[1].astype(np.int64)
+
+
+# Of the channels that a scenario may leave out: what a person aspires to, how far apart grades lie, how soon they stop.
+_ASPIRATION, _LOG_SPACING, _LOG_HAZARD = (0.7, 0.15), (0.0, 0.3), (-6.0, 1.0)
+
+
+def mind_prior_of(scenario: Scenario, expectation: Floats) -> MindPrior | None:
+    """The scenario's population as a prior, with expectation (M, J); None where its people believe the descriptions."""
+    beliefs, population = scenario.beliefs, scenario.population
+    if beliefs is None:
+        return None
+    logs = [(np.log(median), sd) for median, sd in population.rationality]
+    rationality = [*logs, logs[-1], logs[-1]]  # ratings and stops are about outcomes, as comparisons are
+    spread, lapse = beliefs.spread, population.lapse
+    pairs = [
+        *rationality,
+        (_logit(lapse[0]), lapse[1]),
+        population.reliance,
+        population.inertia,
+        (np.log(population.about_equal[0]), population.about_equal[1]),
+        _ASPIRATION,
+        _LOG_SPACING,
+        _LOG_HAZARD,
+        (_logit(scenario.learning_rate), beliefs.learning_sd_logit),
+        (np.log(spread[0]), spread[1]),
+    ]
+    mean, sd = np.array(pairs, dtype=np.float64).T
+    return MindPrior(
+        concentration=np.array(population.concentration),
+        mean=np.ascontiguousarray(mean),
+        sd=np.ascontiguousarray(sd),
+        expectation=expectation,
+        salience=np.array(scenario.salience),
+        probe_sd=beliefs.probe_sd,
+        num_grades=5,
+    )
+
+
+def _logit(share: float) -> float:
+    return float(np.log(share / (1 - share)))

@@ -14,10 +14,10 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from calib.history import PROBE, History
+from calib.history import PROBE, RUN, History
 from calib.live import over_people
-from calib.mental import MindPrior
-from calib.mind_kernel import Story, Terms, evaluate, make_room, num_coordinates, story_of, terms_of
+from calib.mental import BELIEF_SD, EXTRAS, LEARNING, MindPrior
+from calib.mind_kernel import Story, Terms, evaluate, make_room, num_coordinates, parameters, story_of, terms_of
 from calib.streams import fold, stream_key, uniform_at, uniforms
 from calib.vector import Single, Singles, add_products, empty32, exp32, normal_pool, rows32
 
@@ -40,8 +40,8 @@ _EACH = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"con
 class Mind:
     """One person's belief: equally weighted particles."""
 
-    particles: Singles  # (B, D, WIDTH)
-    value: Singles  # (B, WIDTH) log density of all that has been taken in
+    particles: Singles  # (B, D, W), B blocks of W
+    value: Singles  # (B, W) log density of all that has been taken in
     step: float  # of the moves
     taken: int  # entries of the history that have been taken in
 
@@ -57,13 +57,14 @@ class Effort:
 
 
 def start(prior: MindPrior, person: int, root_seed: int, num_particles: int) -> Mind:
-    """Particles from the prior; `num_particles` is a multiple of WIDTH."""
-    num, dims = num_particles // WIDTH, num_coordinates(prior)
+    """Particles from the prior, in equal blocks of WIDTH or a little more."""
+    num = max(n for n in range(1, max(num_particles // WIDTH, 1) + 1) if num_particles % n == 0)
+    dims, width = num_coordinates(prior), num_particles // num
     key = stream_key(root_seed, "mind prior")
-    u = uniforms(key, np.array([person]), 0, num * dims * WIDTH).reshape(num, dims, WIDTH)
-    particles = empty32(num, dims, WIDTH)
+    u = uniforms(key, np.array([person]), 0, num * dims * width).reshape(num, dims, width)
+    particles = empty32(num, dims, width)
     particles[:] = ndtri(u)
-    value = empty32(num, WIDTH)
+    value = empty32(num, width)
     value[:] = -0.5 * np.sum(particles.astype(float) ** 2, axis=1)
     return Mind(particles, value, _STEP_START, 0)
 
@@ -72,6 +73,8 @@ class Mover:
     """The compiled parts of one person's update, over blocks on `threads` threads."""
 
     def __init__(self, prior: MindPrior, root_seed: int, threads: int = 1) -> None:
+        self.prior = prior
+        self.seed = root_seed
         self.terms = terms_of(prior)
         self.normals = normal_pool(root_seed, "mind normals", _POOL)
         self.key = stream_key(root_seed, "mind moves")
@@ -112,8 +115,59 @@ class Mover:
         return Mind(particles, value, step, story.num), Effort(first_ess, steps, sweeps, accept)
 
     def values(self, mind: Mind, history: History, row: int = 0) -> tuple[Singles, Singles]:
-        """(B, WIDTH) log density of all entries of the history's `row` at each particle; and of the new answers."""
+        """(B, W) log density of all entries of the history's `row` at each particle; and of the new answers."""
         return self._values(mind.particles, story_of(history, row), mind.taken, 1.0)
+
+    def parameters(self, mind: Mind) -> tuple[Singles, Singles]:
+        """Weights (J, P) and normal parameters (E, P), in the order of calib.mental.EXTRAS, of all particles."""
+        blocks, _, width = mind.particles.shape
+        weights = np.empty((blocks, self.terms.expectation.shape[1], width), np.float32)
+        extras = np.empty((blocks, len(EXTRAS), width), np.float32)
+        for b in range(blocks):
+            parameters(mind.particles[b], self.terms, weights[b], extras[b])
+        return _flat(weights), _flat(extras)
+
+    def believed(self, mind: Mind, history: History, person: int, row: int, entry: int) -> Floats:
+        """(M, J, P) what they expected at an entry of the history's `row`, a draw with every particle.
+
+        Given a particle, f_hat(0) is Gaussian with the means and variances that the probes left, on the condition that
+        its projections on the weights are the particle's own; runs then move it.
+        """
+        prior, story = self.prior, story_of(history, row)
+        weights, extras = (v.astype(np.float64) for v in self.parameters(mind))
+        rate = 1 / (1 + np.exp(-extras[LEARNING])) * prior.salience[:, None]  # (J, P)
+        num_modes, num_attributes = prior.expectation.shape
+        shape = (num_modes, num_attributes, weights.shape[1])
+        mean = np.broadcast_to(prior.expectation[..., None], shape).copy()
+        var = np.broadcast_to(np.exp(2 * extras[BELIEF_SD]), shape).copy()
+        keep, past = np.ones(shape), np.zeros(shape)  # expected now: keep f_hat(0) + past
+        then = keep.copy(), past.copy()
+        for a in range(story.num):
+            if a == entry:
+                then = keep.copy(), past.copy()
+            m, j = int(story.option[a]), int(story.where[a])
+            if story.kind[a] == RUN:
+                keep[m] *= 1 - rate
+                past[m] += rate * (story.first[a, :, None] - past[m])
+            elif story.kind[a] == PROBE:
+                g, v = keep[m, j], var[m, j]
+                gain = v * g / (g * g * v + prior.probe_sd**2)
+                mean[m, j] += gain * (float(story.value[a]) - past[m, j] - g * mean[m, j])
+                var[m, j] = v * (1 - gain * g)
+        if entry >= story.num:
+            then = keep, past
+        at = int(uniform_at(_under(_under(stream_key(self.seed, "mind beliefs"), person), entry), np.uint64(0)) * _POOL)
+        noise = np.take(self.normals, np.arange(at, at + mean.size), mode="wrap").reshape(shape) * np.sqrt(var)
+        first = mean + noise
+        xi = _flat(mind.particles)[num_attributes + len(EXTRAS) :]
+        for g in range(len(self.terms.salience)):
+            own = self.terms.group == g
+            pull = var[:, own] * weights[own]  # (M, J_g, P)
+            square = np.maximum(np.sum(pull * weights[own], axis=1), 1e-30)
+            drawn = np.sum(noise[:, own] * weights[own], axis=1)
+            meant = np.sqrt(square) * xi[np.arange(num_modes) * len(self.terms.salience) + g]
+            first[:, own] += pull * ((meant - drawn) / square)[:, None]
+        return np.asarray(then[0] * first + then[1])
 
     def _gain(
         self,
@@ -167,6 +221,11 @@ class Mover:
 
         over_people(work, len(particles), self.threads)
         return float(accept.mean()), value
+
+
+def _flat(blocks: Singles) -> Singles:
+    """(R, B W) from (B, R, W)."""
+    return np.ascontiguousarray(blocks.transpose(1, 0, 2)).reshape(blocks.shape[1], -1)
 
 
 def _under(key: np.uint64, number: int) -> np.uint64:

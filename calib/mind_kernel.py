@@ -209,6 +209,23 @@ def evaluate(z: Singles, terms: Terms, story: Story, first_new: int, want_gradie
 
 
 @njit(**_EACH)
+def parameters(z: Singles, terms: Terms, weights: Singles, extras: Singles) -> None:
+    """weights (J, W) and extras (E, W), as calib.mental.EXTRAS scales them, of particles z (D, W)."""
+    num_attributes, width = terms.shape.shape[0], z.shape[1]
+    whole = np.zeros(width, np.float32)
+    for j in range(num_attributes):
+        for p in range(width):
+            weights[j, p] = exp32(horner(terms.shape, j, z[j, p]))
+            whole[p] += weights[j, p]
+    for j in range(num_attributes):
+        for p in range(width):
+            weights[j, p] /= whole[p]
+    for e in range(E):
+        for p in range(width):
+            extras[e, p] = terms.mean[e] + terms.sd[e] * z[num_attributes + e, p]
+
+
+@njit(**_EACH)
 def _natural(z: Singles, terms: Terms, room: Room) -> None:
     num_attributes, width = terms.shape.shape[0], room.value.shape[0]
     weights, whole, natural, mean, sd = room.weights, room.whole, room.natural, terms.mean, terms.sd

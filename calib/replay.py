@@ -53,6 +53,7 @@ def setup_of(start: dict[str, Any]) -> Setup:
         stop_rule=start["stop_rule"],
         max_rounds=start["max_rounds"],
         seed=start["seed"],
+        engine=start["engine"]["name"],
         num_particles=start["engine"]["particles"],
     )
     if setup.map.sha256 != start["map_sha256"]:

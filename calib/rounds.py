@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import choice, live
+from calib import evidence as answers
 from calib.engines import load_engine
-from calib.evidence import Evidence, add_choice, add_comparison, empty_evidence
+from calib.evidence import Evidence
+from calib.history import History
 from calib.kernel import ACCEPT_OVERRIDE, MODE_CHOICE
 from calib.outcomes import scale
 from calib.setup import Setup
@@ -49,13 +51,13 @@ class State:
     context: Ints  # (N,)
     replicate: Ints  # (N,)
     proposal: Ints  # (N,) setting number, -1 where the role proposes nothing
-    f_hat: Floats  # (N, M, J) the mental model
+    f_hat: Floats  # (N, M, J) the mental model of somebody who took the descriptions for true
     last_mode: Ints  # (N,) mode that ran last, -1 for none
     standing: Ints  # (N, X) sigma_t
     commanded: Ints  # (N,) setting number of this round
     pair: Ints  # (N,) question of this round, -1 for none
     answer: Ints  # (N,) to that question, -1 for none
-    evidence: Evidence
+    evidence: Evidence | History  # as the engine keeps it
     in_belief: Ints  # (N,) answers that the belief has taken in
     belief: Any  # the engine's
     diagnostics: live.Diagnostics
@@ -80,7 +82,7 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
     num, max_rounds = people.shape[0], setup.max_rounds
     engine = load_engine(setup.engine)
     belief = engine.start(setup, people) if belief is None else belief
-    capacity = 2 * max_rounds if engine.KEEPS_EVIDENCE else 0
+    kept, room = (engine.EVIDENCE, max_rounds) if engine.EVIDENCE else (answers, 0)
     nothing = np.full(num, -1)
     state = State(
         people=people,
@@ -95,7 +97,7 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
         commanded=np.full(num, setup.default),
         pair=nothing,
         answer=nothing,
-        evidence=empty_evidence(num, capacity, setup.num_modes + 1, setup.num_attributes),
+        evidence=kept.empty(num, room, setup.num_modes, setup.num_attributes),
         in_belief=np.zeros(num, np.int64),
         belief=belief,
         diagnostics=live.Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num)),
@@ -146,9 +148,9 @@ def proposed_option(setup: Setup, state: State) -> Ints:
 
 def chosen(setup: Setup, state: State, option: Ints, attention_s: Floats, wall_s: Floats) -> State:
     """After the person's choice (N,): evidence, what will run, and for the tool role what stands from now on."""
-    evidence = state.evidence
-    if load_engine(setup.engine).KEEPS_EVIDENCE:
-        evidence = add_choice(
+    evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
+    if kept:
+        evidence = kept.add_choice(
             evidence,
             state.active,
             ACCEPT_OVERRIDE if setup.role == "advisor" else MODE_CHOICE,
@@ -172,19 +174,27 @@ def chosen(setup: Setup, state: State, option: Ints, attention_s: Floats, wall_s
 
 def outcome(setup: Setup, state: State, z: Floats, robot_s: Floats, wall_s: Floats) -> State:
     """After the run, or its card: z (N, 6) as the person sees it. They learn about the mode that ran."""
-    f_hat, last_mode = experience(setup, state.f_hat, state.last_mode, state.commanded, z, state.active)
-    return spend(replace(state, f_hat=f_hat, last_mode=last_mode), robot_s=robot_s, wall_s=wall_s)
+    f_hat, last_mode = experience(setup, state.f_hat, state.last_mode, state.commanded, z, state.active, setup.learning)
+    evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
+    if kept:
+        mode, seen = setup.setting_mode[state.commanded], scale(setup.scenario, z)
+        evidence = kept.add_run(evidence, state.active, mode, seen, state.in_place)
+    state = replace(state, f_hat=f_hat, last_mode=last_mode, evidence=evidence)
+    return spend(state, robot_s=robot_s, wall_s=wall_s)
 
 
 def experience(
-    setup: Setup, f_hat: Floats, last_mode: Ints, commanded: Ints, z: Floats, active: Mask
+    setup: Setup, f_hat: Floats, last_mode: Ints, commanded: Ints, z: Floats, active: Mask, learning: Floats
 ) -> tuple[Floats, Ints]:
-    """f_hat (N, M, J) and last mode (N,) after seeing z (N, 6) of what was commanded: the person's own function too."""
+    """f_hat (N, M, J) and last mode (N,) after seeing z (N, 6) of what was commanded: the person's own function too.
+
+    learning (J,) or (N, J) is the learning rate times salience.
+    """
     mode = setup.setting_mode[commanded]
     rows = np.flatnonzero(active & (mode >= 0))
-    f_hat = f_hat.copy()
+    f_hat, step = f_hat.copy(), np.broadcast_to(learning, (len(active), setup.num_attributes))[rows]
     observed = scale(setup.scenario, z[rows])
-    f_hat[rows, mode[rows]] = choice.learn(np, f_hat[rows, mode[rows]], observed, setup.learning, 1.0)
+    f_hat[rows, mode[rows]] = choice.learn(np, f_hat[rows, mode[rows]], observed, step, 1.0)
     return f_hat, np.where(active, mode, last_mode)
 
 
@@ -199,10 +209,10 @@ def question(setup: Setup, state: State) -> State:
 def compared(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
     """After the answer (N,) to this round's question: 0 the first, 1 the second, 2 about equal."""
     asked = state.active & (state.pair >= 0)
-    evidence = state.evidence
-    if load_engine(setup.engine).KEEPS_EVIDENCE:
+    evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
+    if kept:
         a, b = setup.pairs[np.maximum(state.pair, 0)].T
-        evidence = add_comparison(evidence, asked, setup.cards[a], setup.cards[b], answer, state.in_place)
+        evidence = kept.add_comparison(evidence, asked, setup.cards[a], setup.cards[b], answer, state.in_place)
     state = replace(state, evidence=evidence, answer=np.where(asked, answer, state.answer))
     return spend(state, asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
 

@@ -73,6 +73,18 @@ class Population:
 
 
 @dataclass(frozen=True)
+class Beliefs:
+    """How people's mental models differ: f_hat(0) is Gaussian around the descriptions, in scaled attributes.
+
+    The spread is log-normal over people (median, sd of the log), the learning rate logit-normal around the scenario's.
+    """
+
+    spread: tuple[float, float]
+    learning_sd_logit: float
+    probe_sd: float  # of what people say around what they expect
+
+
+@dataclass(frozen=True)
 class Acceptance:
     """P("good enough" | A) = gamma + (1 - gamma - lapse) F(slope (A - a50)): how simulated people answer."""
 
@@ -120,6 +132,7 @@ class Scenario:
     map_source: str
     learning_rate: float
     salience: tuple[float, ...]
+    beliefs: Beliefs | None  # None: everybody takes the descriptions for true and learns at the same rate
     population: Population
     acceptance: Acceptance
     effort_s: dict[str, float]
@@ -187,6 +200,7 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     salience_table = mental_model.table("salience")
     salience = tuple(salience_table.number(n, 0, 1) for n in names)
     salience_table.end()
+    beliefs = _beliefs(mental_model, learning_rate) if "beliefs" in mental_model.rest() else None
     mental_model.end()
     population = _population(top.table("population"), names)
     acceptance = _acceptance(top.table("acceptance"))
@@ -222,6 +236,7 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         map_source=map_source,
         learning_rate=learning_rate,
         salience=salience,
+        beliefs=beliefs,
         population=population,
         acceptance=acceptance,
         effort_s=effort_s,
@@ -454,6 +469,21 @@ def _population(table: Fields, names: tuple[str, ...]) -> Population:
     )
     table.end()
     return population
+
+
+def _beliefs(mental_model: Fields, learning_rate: float) -> Beliefs:
+    if not 0 < learning_rate < 1:
+        raise mental_model.wrong(
+            "learning_rate", f"is {learning_rate:g}; where people differ in it, it must lie between 0 and 1"
+        )
+    table = mental_model.table("beliefs")
+    beliefs = Beliefs(
+        spread=_pair(table, "spread", "median", "sd_log", 1e-3),
+        learning_sd_logit=table.number("learning_sd_logit", 1e-3, 10),
+        probe_sd=table.number("probe_sd", 1e-3, 1),
+    )
+    table.end()
+    return beliefs
 
 
 def _acceptance(table: Fields) -> Acceptance:

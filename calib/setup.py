@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from calib.engines import load_engine
 from calib.errors import UserError
+from calib.mental import MindPrior, mind_prior_of
 from calib.outcomes import OutcomeMap, outcome_map, scale
 from calib.policies import load_policy
 from calib.prior import Prior, prior_of
@@ -33,6 +34,7 @@ class Setup:
     num_particles: int
     map: OutcomeMap
     prior: Prior
+    mind: MindPrior | None  # None where the scenario's people believe the descriptions
     phi: Floats  # (S, X, J) scaled outcomes, averaged over replicates
     feasible: NDArray[np.bool_]  # (S, X) keeps every hard limit
     context_p: Floats  # (X,)
@@ -110,6 +112,11 @@ class Setup:
         }
 
 
+def usual_engine(scenario: Scenario) -> str:
+    """The one that infers what the scenario's people differ in."""
+    return "full" if scenario.beliefs else "live"
+
+
 def make_setup(
     scenario: Scenario,
     *,
@@ -118,11 +125,13 @@ def make_setup(
     stop_rule: str = "max_rounds",
     max_rounds: int | None = None,
     seed: int = 0,
-    engine: str = "live",
+    engine: str | None = None,
     num_particles: int | None = None,
     table: OutcomeMap | None = None,
 ) -> Setup:
-    """A Setup. UserError for an unknown role, policy, engine or rule, and for limits that leave a context no mode."""
+    """A Setup, without `engine` with the scenario's usual one.
+
+    UserError for an unknown role, policy, engine or rule, and for limits that leave a context no mode."""
     if role not in ROLES:
         raise UserError(f'--role: "{role}" is not a role; choose {" or ".join(ROLES)}')
     if stop_rule not in STOP_RULES:
@@ -130,6 +139,7 @@ def make_setup(
     if seed < 0:
         raise UserError(f"--seed: {seed} is negative; give 0 or more")
     load_policy(policy)
+    engine = engine or usual_engine(scenario)
     kind = load_engine(engine)
     if kind.TIER == "known" and num_particles not in (None, kind.PARTICLES):
         raise UserError(f"--particles: the engine {engine} infers nothing and has no particles; leave it out")
@@ -156,11 +166,12 @@ def make_setup(
     setting_mode[mode_setting[::-1]] = np.arange(len(scenario.modes))[::-1]
     raw = np.zeros((len(scenario.modes), len(OUTCOMES)))
     raw[:, columns] = [[m.expectation[a.name] for a in scenario.attributes] for m in scenario.modes]
+    expectation = scale(scenario, raw)
     phi = scale(scenario, table.z).mean(axis=2)
     card_setting, card_context = _spread(phi[: scenario.num_reference], feasible, scenario.num_cards)
     card_z = np.round(mean[card_setting, card_context], 1)
     pairs = np.array([(a, b) for a in range(scenario.num_cards) for b in range(a + 1, scenario.num_cards)])
-    return Setup(
+    setup = Setup(
         scenario=scenario,
         role=role,
         policy=policy,
@@ -171,13 +182,14 @@ def make_setup(
         num_particles=num_particles or kind.PARTICLES or scenario.num_particles,
         map=table,
         prior=prior_of(scenario.population),
+        mind=mind_prior_of(scenario, expectation),
         phi=phi,
         feasible=feasible,
         context_p=np.array(scenario.context_p),
         mode_setting=mode_setting,
         setting_mode=setting_mode,
         default=number[scenario.default],
-        expectation=scale(scenario, raw),
+        expectation=expectation,
         learning=scenario.learning_rate * np.array(scenario.salience),
         card_setting=card_setting,
         card_context=card_context,
@@ -185,6 +197,9 @@ def make_setup(
         cards=scale(scenario, card_z),
         pairs=pairs,
     )
+    if hasattr(kind, "check"):
+        kind.check(setup)
+    return setup
 
 
 def _spread(phi: Floats, feasible: NDArray[np.bool_], num: int) -> tuple[Ints, Ints]:

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"which question to ask: {', '.join(policy_names())} (information_gain)",
     )
+    add("--engine", default=None, metavar="NAME", help="live, or full, which infers the mental model (the scenario's)")
     add("--rounds", type=int, default=None, metavar="N", help="at most so many rounds (the scenario's)")
     add(
         "--until",
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """One session from its first question to its summary."""
+    from calib.engines import load_engine
     from calib.errors import UserError
     from calib.journal import open_journal
     from calib.scenario import load_scenario
@@ -80,7 +82,10 @@ def main(args: argparse.Namespace) -> int:
         stop_rule=stop_rule,
         max_rounds=args.rounds,
         seed=args.seed,
+        engine=args.engine,
     )
+    if load_engine(setup.engine).EVIDENCE is None:
+        raise UserError(f"--engine: {setup.engine} is for populations and keeps no answers; choose live or full")
     kind = _session.kind_of(args.kind, human, args.participant)
     person = None if human else _session.person_of(setup, args.person, args.person_number)
     pace = args.pace or ("wall" if human or device.rung == "hardware" else "virtual")

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--person", action="append", default=None, metavar="SPEC", help="a person model; again for more (rational)")
     add("--rounds", type=int, default=None, metavar="N", help="at most so many rounds (the scenario's)")
     add("--until", default="max_rounds", metavar="RULE", help="max_rounds, accepted or declared (max_rounds)")
-    add("--engine", default="live", metavar="NAME", help="what the machine believes and from what (live)")
+    add("--engine", default=None, metavar="NAME", help="what the machine believes and from what (the scenario's)")
     add("--particles", type=int, default=None, metavar="N", help="of each belief (the engine's, or the scenario's)")
     add("--seed", type=int, default=0, metavar="N", help="root of every random stream (0)")
     add("--jobs", type=int, default=0, metavar="J", help="processes (one a core)")
@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
 
     from calib.errors import UserError
     from calib.scenario import load_scenario
+    from calib.setup import usual_engine
     from experiments.parts import make_plan, usual_chunk
     from experiments.population import simulate_population
 
@@ -47,6 +48,7 @@ def main(args: argparse.Namespace) -> int:
     if args.jobs and args.scheduler is not None:
         raise UserError("--jobs counts processes here and --scheduler names a cluster: give one of them")
     scenario = load_scenario(args.scenario)
+    engine = args.engine or usual_engine(scenario)
     plan = make_plan(
         scenario.file,
         scenario.text,
@@ -57,9 +59,9 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         max_rounds=args.rounds,
         stop_rule=args.until,
-        engine=args.engine,
+        engine=engine,
         particles=args.particles,
-        chunk=usual_chunk(args.engine) if args.chunk is None else args.chunk,
+        chunk=usual_chunk(engine) if args.chunk is None else args.chunk,
     )
     out = Path(args.out or f"out/{scenario.name}-{args.seed}")
     from rich.console import Console

@@ -47,7 +47,8 @@ class Sessions:
 
 def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, float], people: Ints) -> Sessions:
     """Whole sessions of the people with these numbers. A person's numbers do not depend on who else is in the batch."""
-    truth, mind = draw_truth(setup, people, parameters), first_mind(setup, people)
+    truth = draw_truth(setup, people, parameters)
+    mind = first_mind(setup, people, truth)
     belief = told(setup, truth.weights) if setup.engine == "oracle" else None
     state = rounds.begin_session(setup, people, belief, in_place=True)
     num = len(people)

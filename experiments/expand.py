@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from calib.engines import load_engine
 from calib.events import Answer, Apply, Ask, Event, Quit, Reading, Ready, Record
 from calib.session import Session, begin, step
 from calib.setup import Setup
@@ -15,10 +16,10 @@ def documents(setup: Setup, spec: str, number: int, facts: dict[str, Any] | None
     """Start, rounds, stop and truth of person `number` of the model SPEC, each {"type", "body"}.
 
     The robot is the outcome map: a run shows the replicate that a live run on the simulator shows. `facts` go into the
-    start document as the runner's do (kind, rung, device, ...). ValueError for another engine than `live`.
+    start document as the runner's do (kind, rung, device, ...). ValueError for an engine that keeps no answers.
     """
-    if setup.engine != "live":
-        raise ValueError(f"a session has the engine live, not {setup.engine}: expand a population of that engine")
+    if load_engine(setup.engine).EVIDENCE is None:
+        raise ValueError(f"the engine {setup.engine} keeps no answers: expand a population of live or full")
     model, parameters = load_person(spec)
     person = make_person(setup, model, parameters, number)
     session, effects = begin(setup, number, facts or {})

@@ -78,7 +78,8 @@ class SimulatedPerson:
 def make_person(setup: Setup, model: ModuleType, parameters: dict[str, float], number: int) -> SimulatedPerson:
     """The person of that number, as the scenario's population and the seed make them."""
     people = np.array([number])
-    return SimulatedPerson(setup, model, draw_truth(setup, people, parameters), first_mind(setup, people))
+    truth = draw_truth(setup, people, parameters)
+    return SimulatedPerson(setup, model, truth, first_mind(setup, people, truth))
 
 
 def truth_document(
@@ -103,6 +104,8 @@ def truth_document(
             "reliance": float(truth.reliance[0]),
             "inertia": float(truth.inertia[0]),
             "about_equal": float(truth.about_equal[0]),
+            "learning_rate": float(truth.learning_rate[0]),
+            "belief_sd": float(truth.belief_sd[0]),
         },
         "true_degree": [float(v) for v in degrees[0, : len(rounds) + 1]],
         "time": {"event": int(times.event[0]), "rounds": at}

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from calib import alignment
+from calib.mental import BELIEF_SD, LEARNING
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -22,6 +24,8 @@ class Truth(NamedTuple):
     reliance: Floats  # (N,)
     inertia: Floats  # (N,)
     about_equal: Floats  # (N,)
+    learning_rate: Floats  # (N,)
+    belief_sd: Floats  # (N,) spread of f_hat(0) around the descriptions
     luck: Floats  # (N, 2) uniforms of their own, for what else a model draws of a person
     best: Floats  # (N, X) U_max over the feasible settings of S_ref in each context
     worst: Floats  # (N, X) U_min
@@ -35,12 +39,12 @@ class Mind(NamedTuple):
     last_mode: Ints  # (N,)
 
 
-TRAITS = ("rationality", "lapse", "reliance", "inertia", "about_equal")
+TRAITS = ("rationality", "lapse", "reliance", "inertia", "about_equal", "learning_rate", "belief_sd")
 
 
 def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Truth:
-    """People from the population of the scenario; `parameters` fix rationality (all channels), lapse, reliance,
-    inertia or about_equal for everybody. A person's draw depends on the seed and their number only."""
+    """People from the population of the scenario; `parameters` fix some of TRAITS for everybody, rationality in all
+    channels. A person's draw depends on the seed and their number only."""
     num_attributes = setup.num_attributes
     x = setup.prior.draw(stream_key(setup.seed, "person truth"), people, 1)[:, :, 0]
     ratios = np.concatenate([x[:, : num_attributes - 1], np.zeros((len(people), 1))], axis=1)
@@ -52,6 +56,7 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
     def fixed(name: str, drawn: Floats) -> Floats:
         return np.full_like(drawn, parameters[name]) if name in parameters else drawn
 
+    learning_rate, belief_sd = _mental(setup, people)
     return Truth(
         weights=weights,
         rationality=fixed("rationality", np.exp(extra[:, :3])),
@@ -59,6 +64,8 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
         reliance=fixed("reliance", extra[:, 4]),
         inertia=fixed("inertia", extra[:, 5]),
         about_equal=fixed("about_equal", np.exp(extra[:, 6])),
+        learning_rate=fixed("learning_rate", learning_rate),
+        belief_sd=fixed("belief_sd", belief_sd),
         luck=uniforms(stream_key(setup.seed, "person luck"), people, 0, 2),
         best=ends.best[:, :, 0],
         worst=ends.worst[:, :, 0],
@@ -66,6 +73,19 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
     )
 
 
-def first_mind(setup: Setup, people: Ints) -> Mind:
-    """Before the first run people believe the descriptions."""
-    return Mind(np.repeat(setup.expectation[None], len(people), axis=0), np.full(len(people), -1))
+def _mental(setup: Setup, people: Ints) -> tuple[Floats, Floats]:
+    """(N,) learning rates and spreads of f_hat(0), the same for everybody where the scenario says nothing of them."""
+    if setup.mind is None:
+        return np.full(len(people), setup.scenario.learning_rate), np.zeros(len(people))
+    x = ndtri(uniforms(stream_key(setup.seed, "person mental model"), people, 0, 2))
+    logit, log_sd = (setup.mind.mean[e] + setup.mind.sd[e] * x[:, i] for i, e in enumerate((LEARNING, BELIEF_SD)))
+    return 1 / (1 + np.exp(-logit)), np.exp(log_sd)
+
+
+def first_mind(setup: Setup, people: Ints, truth: Truth) -> Mind:
+    """Before the first run: around the descriptions, as far as each person's spread goes."""
+    f_hat = np.repeat(setup.expectation[None], len(people), axis=0)
+    if np.any(truth.belief_sd > 0):
+        u = uniforms(stream_key(setup.seed, "person expectations"), people, 0, f_hat[0].size)
+        f_hat += truth.belief_sd[:, None, None] * ndtri(u).reshape(f_hat.shape)
+    return Mind(f_hat, np.full(len(people), -1))

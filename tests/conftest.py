@@ -12,6 +12,7 @@ from calib.outcomes import OutcomeMap
 from calib.scenario import Scenario, load_scenario, load_scenario_text
 from calib.setup import Setup, make_setup
 from devices.home.types import OUTCOMES
+from people_minds import with_beliefs
 from sessions import FIGURES
 
 pytest_plugins = ["browsing"]
@@ -263,6 +264,8 @@ def lab(small: Scenario) -> Callable[..., Setup]:
         **kwargs: Any,
     ) -> Setup:
         scenario = replace(scenario, protocol=replace(scenario.protocol, **(protocol or {})))
+        if kwargs.get("engine") == "full" and scenario.beliefs is None:
+            scenario = with_beliefs(scenario)
         return make_setup(scenario, table=made_up_map(scenario, phi, noise), **kwargs)
 
     return make

@@ -1,5 +1,7 @@
 """People with a mental model of their own, drawn from a prior: what they choose, see, say and compare."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,9 +9,15 @@ from calib import history, mental
 from calib.choice import comparison_log_probs, learn, menu_log_probs
 from calib.history import COMPARISON, MODE_CHOICE, PROBE, RUN, History
 from calib.mental import MindPrior
+from calib.scenario import Beliefs, Scenario
 
 Floats = NDArray[np.float64]
 _ALL = np.array([True])
+
+
+def with_beliefs(scenario: Scenario) -> Scenario:
+    """The same, of people who do not quite believe the descriptions and learn each at a rate of their own."""
+    return replace(scenario, beliefs=Beliefs(spread=(0.2, 0.4), learning_sd_logit=0.7, probe_sd=0.05))
 
 
 def live_through(

@@ -142,7 +142,8 @@ def test_a_person_model(lab: Make, name: str, role: str) -> None:
     setup, num = lab(role=role, max_rounds=3, num_particles=64), 30
     model, parameters = load_person(name)
     people = np.arange(num)
-    truth, mind = draw_truth(setup, people, parameters), first_mind(setup, people)
+    truth = draw_truth(setup, people, parameters)
+    mind = first_mind(setup, people, truth)
     state = replace(after_some_rounds(setup, num), pair=people % len(setup.pairs))
     u = uniforms(stream_key(2, "person answers"), people, 2, 2 * setup.num_modes + 3)
     images = [a.copy() for a in (*truth, *mind, state.standing, state.f_hat)]
@@ -219,7 +220,7 @@ def test_good_enough_is_the_acceptance_curve(lab: Make) -> None:
     setup = replace(setup, scenario=replace(setup.scenario, acceptance=curve))
     model, _ = load_person("rational")
     u = uniforms(stream_key(5, "test"), people, 1, 1)
-    yes = model.good_enough(setup, truth, first_mind(setup, people), replace(state, standing=standing), u)
+    yes = model.good_enough(setup, truth, first_mind(setup, people, truth), replace(state, standing=standing), u)
     expected = 0.1 + 0.85 / (1 + np.exp(-curve.slope * 0.03))
     assert abs(yes.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / num)
 
@@ -231,8 +232,9 @@ def test_people_learn_of_the_mode_that_ran_and_of_no_other(lab: Make) -> None:
     state = replace(state, commanded=np.array([2, beyond]))
     z = setup.map.z[[2, beyond], 0, 0]
     model, _ = load_person("rational")
-    mind = first_mind(setup, np.arange(2))
-    after = model.experience(setup, draw_truth(setup, np.arange(2), {}), mind, state, z)
+    truth = draw_truth(setup, np.arange(2), {})
+    mind = first_mind(setup, np.arange(2), truth)
+    after = model.experience(setup, truth, mind, state, z)
     from calib.outcomes import scale
 
     moved = setup.expectation[2] + setup.learning * (scale(setup.scenario, z[0]) - setup.expectation[2])

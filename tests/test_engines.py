@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calib import alignment, rounds
+from calib import alignment, evidence, history, rounds
 from calib.engines import engine_names, load_engine
 from calib.engines.oracle import told
 from calib.errors import UserError
-from calib.scenario import load_scenario
+from calib.scenario import Scenario, load_scenario
 from calib.setup import Setup, make_setup
 from experiments.batch import simulate_sessions
 from experiments.people import rational
 from experiments.truth import draw_truth
+from people_minds import with_beliefs
 
 Make = Callable[..., Setup]
 ROOT = Path(__file__).parent.parent
@@ -25,7 +26,7 @@ def test_every_engine_is_found_and_says_what_it_is(lab: Make) -> None:
     assert set(engine_names()) == files >= {"live", "oracle"}
     for name in engine_names():
         engine, setup = load_engine(name), lab(engine=name)
-        assert engine.TIER in ("intent", "known") and isinstance(engine.KEEPS_EVIDENCE, bool)
+        assert engine.TIER in ("intent", "full", "known") and engine.EVIDENCE in (evidence, history, None)
         assert setup.record()["engine"] == {"name": name, "tier": engine.TIER, "particles": setup.num_particles}
         assert setup.engine_label.split("/")[0] == name
     assert lab().engine_label == "live/intent/256"
@@ -35,10 +36,11 @@ def test_every_engine_is_found_and_says_what_it_is(lab: Make) -> None:
 
 
 @pytest.mark.parametrize("name", engine_names())
-def test_the_same_people_answer_alone_in_the_same_way(lab: Make, name: str) -> None:
+def test_the_same_people_answer_alone_in_the_same_way(lab: Make, small: Scenario, name: str) -> None:
     """Truths, contexts, replicates and what people choose from a menu are those of the live engine, round by round."""
-    live = simulate_sessions(lab(role="tool", seed=4, num_particles=64), rational, {}, np.arange(30))
-    other = simulate_sessions(lab(role="tool", seed=4, engine=name), rational, {}, np.arange(30))
+    same = {"role": "tool", "seed": 4, "scenario": with_beliefs(small)}
+    live = simulate_sessions(lab(num_particles=64, **same), rational, {}, np.arange(30))
+    other = simulate_sessions(lab(engine=name, **same), rational, {}, np.arange(30))
     for column in ("weights", "rationality", "lapse", "luck"):
         assert np.array_equal(getattr(live.truth, column), getattr(other.truth, column)), column
     assert np.array_equal(live.state.f_hat, other.state.f_hat)

@@ -1,11 +1,17 @@
 """Engines: what the machine believes, and from what. An engine is a file in this folder with
 
-    TIER: str                         what it infers: "intent", or "known" where it infers nothing
+    TIER: str                         what it infers: "intent", "full" (beliefs too), or "known" (nothing)
     PARTICLES: int | None             its default number of particles a person, None for the scenario's
-    KEEPS_EVIDENCE: bool              whether answers are kept as calib.evidence.Evidence, which is what `live` reads
+    EVIDENCE: ModuleType | None       how answers are kept: calib.evidence, calib.history, or nothing
     start(setup, people) -> belief    before the first round; a NamedTuple of arrays with a leading axis of people
     question(setup, state) -> (N,)    the pair of cards to ask about, -1 to ask nothing
     measure(setup, state) -> Measured what is believed after this round's answers, and what stands
+
+and, where it wants to,
+
+    check(setup)                      UserError where a scenario or a setup does not suit it
+    believed(setup, state)            (N, M, J, P) draws of what people expected at this round's choice
+    own_parameters(belief, person)    (P,) draws by name of what it infers beside calib/kernel.py's parameters
 
 and uses no number of a person other than those of its own streams. What each tier ignores and costs: docs/engines.md.
 """

@@ -48,7 +48,7 @@ Ints = NDArray[np.int64]
 
 TIER = "intent"
 PARTICLES = 256
-KEEPS_EVIDENCE = False  # it keeps its own, by pairs of cards
+EVIDENCE = None  # it keeps its own, by pairs of cards
 _GATE, _FLOOR = np.float32(0.4), np.float32(0.125)  # shares of the particles that have to stay effective
 _STEP_START, _STEP_LOW, _STEP_HIGH = 0.35, 0.04, 0.45
 _TARGET_ACCEPT = 0.85

@@ -16,7 +16,7 @@ from calib.setup import Setup
 
 TIER = "known"
 PARTICLES = 1
-KEEPS_EVIDENCE = False
+EVIDENCE = None
 
 
 class Belief(NamedTuple):

@@ -28,6 +28,8 @@ _RANGES = {  # others: any finite number
     "rationality": (0.0, 1e6),
     "lapse": (0.0, 1.0),
     "about_equal": (1e-6, 100.0),
+    "learning_rate": (0.0, 1.0),
+    "belief_sd": (0.0, 10.0),
     "forgetting": (0.0, 1.0),
     "hazard": (0.0, 10.0),
     "frailty_variance": (1e-6, 100.0),

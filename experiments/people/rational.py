@@ -86,7 +86,8 @@ def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats)
 
 def experience(setup: Setup, truth: Truth, mind: Mind, state: State, z: Floats) -> Mind:
     """They see the outcome and learn about the mode that ran."""
-    return Mind(*rounds.experience(setup, mind.f_hat, mind.last_mode, state.commanded, z, state.active))
+    learning = truth.learning_rate[:, None] * np.array(setup.scenario.salience)
+    return Mind(*rounds.experience(setup, mind.f_hat, mind.last_mode, state.commanded, z, state.active, learning))
 
 
 def pick(log_probs: Floats, u: Floats) -> Ints:

@@ -1,0 +1,142 @@
+"""The engine that carries the mental model: intent, what people expect of modes, how they learn (calib/mind.py).
+
+It keeps apart what `live` takes for known: a choice speaks about believed utility, and about intent only as far as
+beliefs are known. Evidence is everything that happened, in order (calib/history.py).
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib import history, live, mind
+from calib.engines._measured import measured
+from calib.errors import UserError
+from calib.history import ACCEPT_OVERRIDE, MODE_CHOICE
+from calib.live import over_people
+from calib.mental import BELIEF_SD, INERTIA, LAPSE, LEARNING, RELIANCE, TAU
+from calib.mind import Mind, Mover
+from calib.policies import load_policy
+from calib.rounds import Floats, Ints, Measured, State
+from calib.setup import Setup
+from calib.streams import stream_key, uniforms
+from calib.vector import Singles
+
+TIER = "full"
+PARTICLES = 2048
+EVIDENCE = history
+_OWN = ("learning_rate", "belief_sd")  # parameters that the engine `live` does not have
+_INTENT_ROWS = [0, 1, 2, LAPSE, RELIANCE, INERTIA, TAU]  # of EXTRAS, in the order of calib/kernel.py
+
+
+class Belief(NamedTuple):
+    """Equally weighted particles (N, ...) twice: as they move, and as policies and figures read them."""
+
+    particles: Floats  # (N, D, P) in the coordinates of calib/kernel.py
+    step: Floats  # (N,)
+    mind: Singles  # (N, B, D', W) in those of calib/mind_kernel.py
+    value: Singles  # (N, B, W)
+    taken: Ints  # (N,)
+    mental: Floats  # (N, 2, P) logit of the learning rate, log of the spread
+
+    def person(self, i: int) -> Mind:
+        """One person's, as it moves."""
+        return Mind(self.mind[i], self.value[i], float(self.step[i]), int(self.taken[i]))
+
+
+def check(setup: Setup) -> None:
+    """UserError where the scenario does not say how beliefs differ."""
+    if setup.mind is None:
+        raise UserError(
+            f"{setup.scenario.file}: mental_model.beliefs is missing; the engine full infers what people expect of the "
+            "modes: add the table (docs/scenario.md), or take --engine live"
+        )
+
+
+@lru_cache(maxsize=8)
+def mover_of(setup: Setup, threads: int = 1) -> Mover:
+    """The setup's compiled parts."""
+    assert setup.mind is not None  # `check`
+    return Mover(setup.mind, setup.seed, threads)
+
+
+def start(setup: Setup, people: Ints) -> Belief:
+    """Particles from the prior."""
+    mover = mover_of(setup)
+    minds = [mind.start(mover.prior, int(person), setup.seed, setup.num_particles) for person in people]
+    step = np.array([m.step for m in minds])
+    return _belief(
+        setup, np.stack([m.particles for m in minds]), np.stack([m.value for m in minds]), step, np.zeros_like(people)
+    )
+
+
+def _belief(setup: Setup, blocks: Singles, value: Singles, step: Floats, taken: Ints) -> Belief:
+    num, last = len(blocks), setup.num_attributes - 1
+    particles = np.empty((num, last + len(_INTENT_ROWS), setup.num_particles))
+    mental = np.empty((num, len(_OWN), setup.num_particles))
+    belief = Belief(particles, step, blocks, value, taken, mental)
+    mover = mover_of(setup)
+    for i in range(num):
+        w, extras = mover.parameters(belief.person(i))
+        log_w = np.log(np.maximum(w.astype(np.float64), 1e-30))
+        particles[i, :last] = log_w[:-1] - log_w[-1:]
+        particles[i, last:] = extras[_INTENT_ROWS]
+        mental[i] = extras[[LEARNING, BELIEF_SD]]
+    return belief
+
+
+def question(setup: Setup, state: State) -> Ints:
+    """The pair that the policy asks about. It knows this round's choice already."""
+    mover, kept = mover_of(setup), state.evidence
+    assert isinstance(kept, history.History)
+    log_weight = np.zeros((len(state.people), setup.num_particles))
+
+    def work(low: int, high: int) -> None:
+        for i in range(low, high):
+            if state.active[i]:
+                log_weight[i] = mover.values(state.belief.person(i), kept, i)[1].ravel()
+
+    over_people(work, len(state.people))
+    u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
+    pair: Ints = load_policy(setup.policy).choose(setup, state.belief, log_weight, u)
+    return pair
+
+
+def measure(setup: Setup, state: State) -> Measured:
+    """Take the new entries into the belief, let the machine stand where it now would, and estimate the degree."""
+    kept, before, num = state.evidence, state.belief, len(state.people)
+    assert isinstance(kept, history.History)
+    mover = mover_of(setup, live.num_threads() if num == 1 else 1)
+    particles, value, step, taken = before.mind.copy(), before.value.copy(), before.step.copy(), before.taken.copy()
+    diagnostics = live.Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
+
+    def work(low: int, high: int) -> None:
+        for i in range(low, high):
+            if state.active[i]:
+                after, effort = mover.update(before.person(i), kept, int(state.people[i]), i)
+                particles[i], value[i], step[i], taken[i] = after.particles, after.value, after.step, after.taken
+                diagnostics.ess[i], diagnostics.stages[i] = effort.ess, effort.steps
+                diagnostics.accept[i] = effort.accept
+
+    over_people(work, num)
+    return measured(setup, state, _belief(setup, particles, value, step, taken), diagnostics)
+
+
+def believed(setup: Setup, state: State) -> NDArray[np.float64]:
+    """(N, M, J, P) what people expected when they chose in this round, a draw with every particle."""
+    mover, kept = mover_of(setup), state.evidence
+    assert isinstance(kept, history.History)
+    out = np.empty((len(state.people), setup.num_modes, setup.num_attributes, setup.num_particles))
+    for i, person in enumerate(state.people):
+        kind = kept.kind[i, : kept.num[i]]
+        menus = np.flatnonzero((kind == MODE_CHOICE) | (kind == ACCEPT_OVERRIDE))
+        entry = int(menus[-1]) if len(menus) else int(kept.num[i])
+        out[i] = mover.believed(state.belief.person(i), kept, int(person), i, entry)
+    return out
+
+
+def own_parameters(belief: Belief, person: int) -> dict[str, Floats]:
+    """(P,) draws of what the engine `live` takes for known."""
+    rate, spread = belief.mental[person]
+    return {"learning_rate": 1 / (1 + np.exp(-rate)), "belief_sd": np.exp(spread)}
