@@ -128,10 +128,10 @@ class Mover:
         return _flat(weights), _flat(extras)
 
     def believed(self, mind: Mind, history: History, person: int, row: int, entry: int) -> Floats:
-        """(M, J, P) what they expected at an entry of the history's `row`, a draw with every particle.
+        """(M, J, P) what they expected at an entry of the history's `row` that is taken in or next.
 
-        Given a particle, f_hat(0) is Gaussian with the means and variances that the probes left, on the condition that
-        its projections on the weights are the particle's own; runs then move it.
+        A draw with every particle: given one, f_hat(0) is Gaussian with the means and variances that the probes left,
+        on the condition that its projections on the weights are the particle's own; runs then move it.
         """
         prior, story = self.prior, story_of(history, row)
         weights, extras = (v.astype(np.float64) for v in self.parameters(mind))
@@ -142,7 +142,7 @@ class Mover:
         var = np.broadcast_to(np.exp(2 * extras[BELIEF_SD]), shape).copy()
         keep, past = np.ones(shape), np.zeros(shape)  # expected now: keep f_hat(0) + past
         then = keep.copy(), past.copy()
-        for a in range(story.num):
+        for a in range(mind.taken):
             if a == entry:
                 then = keep.copy(), past.copy()
             m, j = int(story.option[a]), int(story.where[a])
@@ -154,7 +154,7 @@ class Mover:
                 gain = v * g / (g * g * v + prior.probe_sd**2)
                 mean[m, j] += gain * (float(story.value[a]) - past[m, j] - g * mean[m, j])
                 var[m, j] = v * (1 - gain * g)
-        if entry >= story.num:
+        if entry >= mind.taken:
             then = keep, past
         at = int(uniform_at(_under(_under(stream_key(self.seed, "mind beliefs"), person), entry), np.uint64(0)) * _POOL)
         noise = np.take(self.normals, np.arange(at, at + mean.size), mode="wrap").reshape(shape) * np.sqrt(var)

@@ -77,6 +77,16 @@ class Measured(NamedTuple):
     estimate: Estimate
 
 
+class Predicted(NamedTuple):
+    """How probable the options of a round's answers were before they were given: the menu's [0], the comparison's [1].
+
+    The comparison's are given the menu's answer. K = max(M + 1, 3).
+    """
+
+    probability: Floats  # (N, 2, K), zeros beyond the options that there are and where there is no answer
+    answer: Ints  # (N, 2) option chosen, -1 where there is no answer
+
+
 def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool = False) -> State:
     """The state before the first round: the belief is the engine's first one unless one is given."""
     num, max_rounds = people.shape[0], setup.max_rounds

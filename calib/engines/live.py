@@ -3,11 +3,14 @@
 People are taken to believe the descriptions and to learn at the scenario's rate: the engine `full` infers both.
 """
 
+import numpy as np
+
 from calib import evidence, live
 from calib.engines._measured import measured
+from calib.engines._predicted import option_probability, predicted
 from calib.evidence import Evidence
 from calib.policies import load_policy
-from calib.rounds import Ints, Measured, State
+from calib.rounds import Floats, Ints, Measured, Predicted, State
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -39,3 +42,25 @@ def measure(setup: Setup, state: State) -> Measured:
         state.belief, setup.prior, kept, state.in_belief, state.people, setup.seed, state.active
     )
     return measured(setup, state, belief, diagnostics)
+
+
+def predict(setup: Setup, state: State) -> Predicted:
+    """How probable every option of the new answers was at the particles that have not taken them in."""
+    kept = state.evidence
+    assert isinstance(kept, Evidence)
+
+    def of_person(i: int) -> list[tuple[int, int, Floats]]:
+        x = state.belief.particles[i]
+        w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+        found = []
+        for a in range(int(state.in_belief[i]), int(kept.num_answers[i])):
+            channel, count = int(kept.channel[i, a]), int(kept.num_options[i, a])
+            utility = np.zeros((count, x.shape[1]))
+            for j in range(setup.num_attributes):
+                utility += kept.features[i, a, :count, j, None] * w[j]
+            marks = kept.recommended[i, a, :count], kept.last[i, a, :count]
+            probability = option_probability(x[setup.num_attributes - 1 :], channel, utility, *marks)
+            found.append((channel, int(kept.chosen[i, a]), probability))
+        return found
+
+    return predicted(setup, state, of_person)

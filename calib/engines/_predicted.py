@@ -1,0 +1,54 @@
+"""How probable every option of an answer was, from particles in the coordinates of calib/kernel.py."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from calib.choice import comparison_log_probs, menu_log_probs
+from calib.kernel import COMPARISON
+from calib.live import over_people
+from calib.rounds import Floats, Predicted, State
+from calib.setup import Setup
+
+OfPerson = Callable[[int], list[tuple[int, int, Floats]]]
+
+
+def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
+    """Averages over particles. of_person(i): channel, answer and option probabilities (K, P) of each new answer.
+
+    A later answer's particles are weighed by how likely they made the earlier one.
+    """
+    num = len(state.people)
+    probability = np.zeros((num, 2, max(setup.num_modes + 1, 3)))
+    answer = np.full((num, 2), -1)
+
+    def work(low: int, high: int) -> None:
+        for i in range(low, high):
+            weight = np.ones(state.belief.particles.shape[2])
+            for channel, chosen, p in of_person(i):
+                kind = int(channel == COMPARISON)
+                answer[i, kind] = chosen
+                probability[i, kind, : len(p)] = np.sum(weight * p, axis=1) / weight.sum()
+                weight = weight * p[chosen]
+
+    over_people(work, num)
+    return Predicted(probability, answer)
+
+
+def option_probability(extra: Floats, channel: int, utility: Floats, recommended: Floats, last: Floats) -> Floats:
+    """(K, P) from the last seven coordinates (7, P) and utility (K, P); recommended and last are 0/1 masks (K,)."""
+    rationality = np.exp(extra[channel])
+    if channel == COMPARISON:
+        log_p = comparison_log_probs(np, utility[0] - utility[1], rationality, np.exp(extra[6]))
+    else:
+        log_p = menu_log_probs(
+            np,
+            utility.T,
+            rationality[:, None],
+            1 / (1 + np.exp(-extra[3]))[:, None],
+            reliance=extra[4][:, None],
+            recommended=recommended,
+            inertia=extra[5][:, None],
+            last=last,
+        )
+    return np.exp(np.ascontiguousarray(log_p.T))

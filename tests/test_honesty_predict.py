@@ -1,0 +1,109 @@
+"""What an engine predicts of the answers before it takes them in, against the choice model particle by particle."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from calib import live, rounds
+from calib.choice import comparison_log_probs, menu_log_probs
+from calib.engines import load_engine
+from calib.rounds import Predicted, State
+from calib.setup import Setup
+from experiments.batch import run_outcome
+from experiments.live_person import answer_noise
+from experiments.people import rational
+from experiments.truth import draw_truth, first_mind
+
+Make = Callable[..., Setup]
+
+
+def before_measuring(setup: Setup, people: np.ndarray, num_rounds: int) -> State:
+    """The state of rational people in that round, its answers given and not yet taken into the belief."""
+    truth = draw_truth(setup, people, {})
+    mind = first_mind(setup, people, truth)
+    state = rounds.begin_session(setup, people)
+    none = np.zeros(len(people))
+    for t in range(num_rounds):
+        state = rounds.measure(setup, state) if t else state
+        state = rounds.begin_round(setup, state)
+        option = rational.choose(setup, truth, mind, state, answer_noise(setup, state, "choice"))
+        state = rounds.chosen(setup, state, option, none, none)
+        z, robot_s = run_outcome(setup, state)
+        mind = rational.experience(setup, truth, mind, state, z)
+        state = rounds.question(setup, rounds.outcome(setup, state, z, robot_s, robot_s))
+        answer = rational.compare(setup, truth, mind, state, answer_noise(setup, state, "comparison"))
+        state = rounds.compared(setup, state, answer, none, none)
+    return state
+
+
+def predicted(setup: Setup, state: State) -> Predicted:
+    found: Predicted = load_engine(setup.engine).predict(setup, state)
+    return found
+
+
+@pytest.mark.parametrize("role", ["tool", "advisor"])
+def test_the_prediction_is_the_average_over_the_particles(lab: Make, role: str) -> None:
+    """Menu and comparison written out for one particle at a time; options that are not there have none."""
+    setup = lab(role=role, num_particles=64, seed=3)
+    state = before_measuring(setup, np.arange(5), 3)
+    found = predicted(setup, state)
+    num_options = setup.num_modes + (role == "advisor")
+    assert found.probability.shape == (5, 2, setup.num_modes + 1) and found.answer.shape == (5, 2)
+    assert np.sum(found.probability, axis=2) == pytest.approx(np.ones((5, 2)), abs=1e-12)
+    assert (found.probability[:, 0, num_options:] == 0).all() and (found.probability[:, 1, 3:] == 0).all()
+    w, e = live.intent(state.belief, setup.num_attributes), state.evidence
+    for i in range(5):
+        menus, comparisons, weights = [], [], []
+        at = int(state.in_belief[i])
+        for p in range(64):
+            extra = state.belief.particles[i, setup.num_attributes - 1 :, p]
+            log_p = menu_log_probs(
+                np,
+                e.features[i, at, :num_options] @ w[i, :, p],
+                np.exp(extra[e.channel[i, at]]),
+                1 / (1 + np.exp(-extra[3])),
+                reliance=extra[4],
+                recommended=e.recommended[i, at, :num_options],
+                inertia=extra[5],
+                last=e.last[i, at, :num_options],
+            )
+            difference = (e.features[i, at + 1, 0] - e.features[i, at + 1, 1]) @ w[i, :, p]
+            menus.append(np.exp(log_p))
+            weights.append(menus[-1][e.chosen[i, at]])
+            comparisons.append(np.exp(comparison_log_probs(np, difference, np.exp(extra[2]), np.exp(extra[6]))))
+        assert found.probability[i, 0, :num_options] == pytest.approx(np.mean(menus, axis=0), abs=1e-12)
+        expected = np.average(comparisons, axis=0, weights=weights)
+        assert found.probability[i, 1, :3] == pytest.approx(expected, abs=1e-12)
+        assert list(found.answer[i]) == list(e.chosen[i, at : at + 2])
+
+
+def test_it_predicts_what_the_engine_reweighs_by(lab: Make) -> None:
+    """The log probability of a round's answers is the log of the mean likelihood at the particles."""
+    setup = lab(seed=8)
+    state = before_measuring(setup, np.arange(40), 4)
+    found = predicted(setup, state)
+    log_p = np.log(np.take_along_axis(found.probability, found.answer[:, :, None], axis=2)[:, :, 0])
+    likelihood = live.answer_log_likelihood(state.belief, setup.prior, state.evidence, state.in_belief)
+    assert log_p.sum(axis=1) == pytest.approx(logsumexp(likelihood, axis=1) - np.log(256), abs=1e-9)
+
+
+def test_a_row_is_the_same_whoever_else_is_in_the_batch(lab: Make) -> None:
+    setup = lab(seed=5, num_particles=64)
+    together = predicted(setup, before_measuring(setup, np.arange(30), 2))
+    for first, last in ((0, 1), (7, 14)):
+        alone = predicted(setup, before_measuring(setup, np.arange(first, last), 2))
+        assert np.array_equal(alone.probability, together.probability[first:last])
+        assert np.array_equal(alone.answer, together.answer[first:last])
+
+
+def test_rounds_without_an_answer_predict_nothing(lab: Make) -> None:
+    """Nobody is asked to compare, and one person has stopped."""
+    setup = lab(protocol={"questions_per_round": 0}, num_particles=64)
+    state = rounds.begin_round(setup, rounds.begin_session(setup, np.arange(3)))
+    state = rounds.stop_people(state, np.array([False, True, False]))
+    state = rounds.chosen(setup, state, np.array([0, 1, 4]), np.zeros(3), np.zeros(3))
+    found = predicted(setup, state)
+    assert found.answer.tolist() == [[0, -1], [-1, -1], [4, -1]]
+    assert (found.probability[1] == 0).all() and (found.probability[:, 1] == 0).all()
