@@ -34,6 +34,7 @@ _RANGES = {  # others: any finite number
     "hazard": (0.0, 10.0),
     "frailty_variance": (1e-6, 100.0),
     "aspiration": (0.0, 1.0),
+    "threshold": (0.0, 1.0),
 }
 
 
