@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import alignment, live, timing
+from calib import alignment, honesty, live, timing
 from calib.engines import load_engine
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
@@ -121,6 +121,8 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
         "good_enough": None if asked < 0 else bool(asked),
         "degree": _degree(state),
         "trial_degree": float(state.estimate.trial[0]),
+        "prequential": honesty.prequential(state),
+        "alarm": honesty.alarm(state),
         "standing": [int(v) for v in state.standing[0]],
         "belief": belief(setup, state),
         "gaps": estimated_gaps(setup, state, notes),
@@ -195,6 +197,7 @@ def stop(
         "contexts_left_out": float(state.estimate.left_out[0]),
         "standing": [int(v) for v in state.standing[0]],
         "belief": belief(setup, state),
+        "honesty": honesty.figures(setup, state),
         "time": {
             "true": None,
             "declared": time_of(state, declared_time(setup, state, completed, reason), completed),

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from calib import choice, live
 from calib import evidence as answers
+from calib.checks import Checks, observe
+from calib.checks import start as start_checks
 from calib.engines import load_engine
 from calib.evidence import Evidence
 from calib.history import History
@@ -26,6 +28,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_BASELINE_PARTICLES = 256
 CLOCKS = ("rounds", "attention_s", "wall_s", "robot_s", "effort")
 
 
@@ -65,6 +68,7 @@ class State:
     p_aligned: Floats  # (N, T + 1) by round, nan where there was none
     good_enough: NDArray[np.int8]  # (N, T + 1) by round: -1 not asked, 0 no, 1 yes
     clocks: Floats  # (N, T + 1, 5) cumulative at the end of each round, in the order of CLOCKS
+    checks: Checks | None  # of the answers, None where the engine predicts none
     in_place: bool = False  # the tables above are written where they are: for callers that keep no older state
 
 
@@ -85,6 +89,14 @@ class Predicted(NamedTuple):
 
     probability: Floats  # (N, 2, K), zeros beyond the options that there are and where there is no answer
     answer: Ints  # (N, 2) option chosen, -1 where there is no answer
+
+
+class Answered(NamedTuple):
+    """All answers of one person so far, and how probable each option was of each, at draws of what is believed now."""
+
+    probability: Floats  # (A, K, P), zeros beyond the options that there are
+    answer: Ints  # (A,)
+    is_comparison: Mask  # (A,)
 
 
 def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool = False) -> State:
@@ -115,6 +127,7 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
         p_aligned=np.full((num, max_rounds + 1), np.nan),
         good_enough=np.full((num, max_rounds + 1), -1, np.int8),
         clocks=np.zeros((num, max_rounds + 1, len(CLOCKS))),
+        checks=_no_checks(setup, people) if hasattr(engine, "predict") else None,
         in_place=in_place,
     )
     return measure(setup, state)
@@ -178,7 +191,10 @@ def chosen(setup: Setup, state: State, option: Ints, attention_s: Floats, wall_s
         standing = standing.copy()
         rows = np.flatnonzero(state.active)
         standing[rows, state.context[rows]] = commanded[rows]
-    state = replace(state, evidence=evidence, commanded=commanded, standing=standing)
+    checks = state.checks
+    if checks is not None:
+        checks = checks._replace(menu=options(setup, state))
+    state = replace(state, evidence=evidence, commanded=commanded, standing=standing, checks=checks)
     return spend(state, attention_s=attention_s, wall_s=wall_s, effort=1.0)
 
 
@@ -243,7 +259,38 @@ def measure(setup: Setup, state: State) -> State:
         standing=np.where(state.active[:, None], standing, state.standing),
         estimate=Estimate(**held),
         p_aligned=p_aligned,
+        checks=_checked(setup, state),
     )
+
+
+def _no_checks(setup: Setup, people: Ints) -> Checks:
+    few = replace(setup, num_particles=min(setup.num_particles, _BASELINE_PARTICLES))
+    num_options = setup.num_modes + (setup.role == "advisor")
+    prior = load_engine(setup.engine).start(few, people)
+    return start_checks(prior, len(people), num_options, setup.num_attributes, setup.max_rounds)
+
+
+def _checked(setup: Setup, state: State) -> Checks | None:
+    """The checks with this round's answers, which the belief of `state` has not taken in."""
+    checks = state.checks
+    if checks is None or state.round == 0:
+        return checks
+    engine = load_engine(setup.engine)
+    probability, answer = engine.predict(setup, state)
+    baseline = engine.predict(setup, _unlearnt(state, checks.prior, 0)).probability
+    # the comparison's baseline has not even learnt from this round's choice
+    baseline[:, 1] = engine.predict(setup, _unlearnt(state, checks.prior, 1)).probability[:, 1]
+    a, b = setup.pairs[np.maximum(state.pair, 0)].T
+    gap = setup.cards[a] - setup.cards[b]
+    return observe(checks, state.round, probability, baseline, answer, state.pair, gap)
+
+
+def _unlearnt(state: State, prior: Any, skip: int) -> State:
+    """The state as if the prior were still believed, `skip` of this round's entries taken in all the same."""
+    taken = state.in_belief + skip
+    if "taken" in prior._fields:
+        prior = prior._replace(taken=taken)
+    return replace(state, belief=prior, in_belief=taken)
 
 
 def asks_good_enough(setup: Setup, round_number: int) -> bool:

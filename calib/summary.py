@@ -35,6 +35,7 @@ def summarise(entries: list[Entry], journal: str) -> dict[str, Any]:
         "contexts_left_out": stop["contexts_left_out"],
         "prior_only": start["prior_only"],
         "belief": stop["belief"],
+        "honesty": stop.get("honesty"),
         "reference_hash": start["reference_hash"],
         "map_source": start["map_source"],
         "map_sha256": start["map_sha256"],

@@ -104,6 +104,9 @@ class Screen:
         self.line(
             f"{body['round']:>5} {body['context']:<9} {offered:<27} {chosen:<12} {done:<29} {gauge(body['degree'])}"
         )
+        alarm = body["alarm"]
+        if alarm and alarm["round"] == body["round"]:
+            self.line(f"      ! {alarm['says']}")
 
     def setting(self, number: int) -> str:
         """A setting in a few words: its mode where it is one."""
@@ -144,9 +147,38 @@ class Screen:
             else:
                 more = "" if r["attainable"] >= 0.5 else "more than "
                 say(f"  {r['attribute']:<18} {more}{r['median']:+.3g} {r['unit']} [{r['low']:+.3g}, {r['high']:+.3g}]")
+        self._honesty(s["honesty"])
         self._audit(s)
         where = "" if s["journal"] == DEFAULT_JOURNAL else f" --journal {s['journal']}"
         say(f"journal {s['journal']}, run {s['run']}  (calib replay {s['run']}{where})")
+
+    def _honesty(self, found: dict[str, Any] | None) -> None:
+        """How far the figures can be believed: only what there is evidence of."""
+        if not found or not found["prequential"]:
+            return
+        say, score, alarm = self.line, found["prequential"], found["alarm"]
+        say("how far these figures can be believed (docs/honesty.md)")
+        gain = score["log_score"] - score["baseline"]
+        say(
+            f"  predictions        {score['log_score']:.1f} nats for {score['answers']} answers, "
+            f"{gain:+.1f} over no learning"
+        )
+        rate = f"at most {alarm['false_alarm_rate_at_most']:.0%} of people as modelled ever see this"
+        if alarm["raised"]:
+            say(f"  ! {alarm['says']} (since round {alarm['round']}; {rate}, up to {alarm['up_to']})")
+        else:
+            say(f"  out of the model   nothing alarming ({rate})")
+        check, compared = found["predictive_check"], found["consistency"]
+        if check:
+            say(f"  replicated answers as improbable as these, or more: {check['surprise_p']:.2f} (conservative)")
+        if compared:
+            licence = found["utility_licence"] or "no evidence"
+            bound = "" if compared["exact"] else "at most "
+            say(
+                f"  utility licence    {licence}: {bound}{compared['to_drop']} of {compared['strict']} strict "
+                f"comparisons would have to go; {compared['cyclic_triads']} of {compared['triads']} closed triads run "
+                "in a circle"
+            )
 
     def _audit(self, s: dict[str, Any]) -> None:
         audit = s["audit"]

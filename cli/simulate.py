@@ -40,6 +40,7 @@ def main(args: argparse.Namespace) -> int:
     from calib.errors import UserError
     from calib.scenario import load_scenario
     from calib.setup import usual_engine
+    from experiments.honesty import of_population
     from experiments.parts import make_plan, usual_chunk
     from experiments.population import simulate_population
 
@@ -85,9 +86,16 @@ def main(args: argparse.Namespace) -> int:
         "rows": manifest["rows"],
         "data_sha256": manifest["data_sha256"],
         "out": str(out),
+        "honesty": of_population(out, manifest),
     }
     if args.json:
         print(json.dumps(found))
     else:
         print(f"{found['rows']} rows in {found['parts']} parts in {out}, data {found['data_sha256'][:12]}")
+        for c in found["honesty"]:
+            print(
+                f"  {c['role']}, {c['policy']}, {c['person_model']}: predicted better than without learning by "
+                f"{c['gain']['mean']:+.1f} ± {c['gain']['se']:.1f} nats; no intent explains {c['alarms']} of "
+                f"{c['people']} (at most {c['false_alarm_rate_at_most']:.0%} of people as modelled)"
+            )
     return 0

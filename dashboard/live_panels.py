@@ -254,6 +254,12 @@ def _degree(documents: list[dict[str, Any]]) -> None:
     st.markdown("**Degree of alignment, as the machine estimates it**")
     st.altair_chart(live_figures.degree(documents), width="stretch")
     st.caption("Band: 90% interval. It shows what the machine believes, not what you mean: only you know that.")
+    alarm = documents[-1].get("alarm") or {}
+    if alarm.get("raised"):
+        st.warning(
+            f"{alarm['says']} The degree above supposes one. At most {alarm['false_alarm_rate_at_most']:.0%} of people "
+            "whom the model describes ever see this."
+        )
 
 
 def _belief(documents: list[dict[str, Any]], attributes: list[str]) -> None:
@@ -297,6 +303,7 @@ def summary(entries: list[Entry], url: str) -> None:
         st.html(cards.table(("gap", "utility"), [(GAP_NAMES[name], _gap(s["gaps"][name])) for name in GAPS]))
         if s.get("choice_and_mediation"):
             st.caption(f"choice and mediation together: {_gap(s['choice_and_mediation'])}; apart only with a mute arm")
+    _honesty(s["honesty"])
     if s["audit"]:
         verdict = "trustworthy" if s["audit"]["trustworthy"] else "NOT trustworthy: read its diagnostics"
         st.caption(f"Audit by {s['audit']['engine']}: {verdict}; degree by PyMC {s['audit']['degree']['mean']:.3f}.")
@@ -311,6 +318,24 @@ def summary(entries: list[Entry], url: str) -> None:
         f"policy {literal(s['policy'])}, seed {s['seed']}. "
         "Not shown: whether the setting would still please next week."
     )
+
+
+def _honesty(found: dict[str, Any] | None) -> None:
+    """How well the answers were predicted, and whether a utility fits the comparisons; the alarm stands elsewhere."""
+    if not found or not found["prequential"]:
+        return
+    score, compared = found["prequential"], found["consistency"]
+    words = (
+        f"Answers predicted {score['log_score'] - score['baseline']:+.1f} nats better than without learning"
+        f" ({count(score['answers'], 'answer')})."
+    )
+    if compared:
+        licence = found["utility_licence"] or "no evidence"
+        words += (
+            f" Utility licence: {licence}; {'' if compared['exact'] else 'at most '}{compared['to_drop']} of "
+            f"{count(compared['strict'], 'strict comparison')} would have to go."
+        )
+    st.caption(words)
 
 
 def _times(times: dict[str, Any]) -> list[tuple[object, ...]]:

@@ -33,6 +33,8 @@ _ROW = {
     *("true_degree", "estimated_degree", "degree_low", "degree_high"),
     *(f"gap_{name}" for name in (*GAPS, "choice_and_mediation")),
     "gaps_known",
+    *("answers", "log_score", "log_baseline", "alarm", "alarm_round", "highest_log_e"),
+    *("surprise_p", "to_drop", "utility_licence"),
     *CLOCKS,
 }
 _OF_A_RUN = ("kind", "rung", "device", "scenario", "scenario_hash", "role", "policy", "person_model", "seed")

@@ -20,6 +20,7 @@ from calib.gaps import GAPS
 from calib.provenance import code_sha256
 from calib.scenario import load_scenario_text
 from calib.setup import Setup, make_setup
+from experiments import honesty
 from experiments.batch import Sessions, simulate_sessions
 from experiments.people import load_person
 
@@ -45,6 +46,7 @@ _LISTS = ("true_degree", "estimated_degree", "degree_low", "degree_high")
 DETAILS: tuple[tuple[str, pa.DataType], ...] = (
     *((name, pa.list_(pa.float32())) for name in _LISTS),
     *((f"gap_{name}", pa.float64()) for name in GAPS),  # of the last completed round; null without one
+    *honesty.COLUMNS,
 )
 PRIMARY = "true"  # the version of time that `event` and `rounds` repeat
 LABEL = b"calib.part"  # where a Parquet file says what it is
@@ -181,7 +183,7 @@ def _table(plan: Plan, condition: int, setup: Setup, people: np.ndarray, session
     for name, degrees in zip(_LISTS, (sessions.true_degree, mean, low, high), strict=True):
         table[name] = _lists(degrees, sessions.last_round)
     table |= {f"gap_{name}": pa.array(getattr(sessions.gaps, name), from_pandas=True) for name in GAPS}
-    return pa.table(table)
+    return pa.table(table | honesty.honesty_columns(setup, sessions.state))
 
 
 def _lists(values: np.ndarray, last_round: np.ndarray) -> pa.ListArray:

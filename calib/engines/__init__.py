@@ -13,6 +13,7 @@ and, where it wants to,
     believed(setup, state)            (N, M, J, P) draws of what people expected at this round's choice
     own_parameters(belief, person)    (P,) draws by name of what it infers beside calib/kernel.py's parameters
     predict(setup, state) -> Predicted how probable every option of the new answers was, before they were given
+    answered(setup, state, person)    Answered: of all answers of one person, at draws of what is believed now
 
 where the new answers are those from `state.in_belief` on. An engine uses no number of a person other than those of its
 own streams. What each tier ignores and costs: docs/engines.md.

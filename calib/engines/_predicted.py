@@ -7,14 +7,18 @@ import numpy as np
 from calib.choice import comparison_log_probs, menu_log_probs
 from calib.kernel import COMPARISON
 from calib.live import over_people
-from calib.rounds import Floats, Predicted, State
+from calib.rounds import Answered, Floats, Predicted, State
 from calib.setup import Setup
 
-OfPerson = Callable[[int], list[tuple[int, int, Floats]]]
+# channel, answer and option probabilities (K, P) of each answer, of a person
+Options = list[tuple[int, int, Floats]]
+OfPerson = Callable[[int], Options]
+
+DRAWS = 128  # or a few more, of the particles, for `answered`
 
 
 def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
-    """Averages over particles. of_person(i): channel, answer and option probabilities (K, P) of each new answer.
+    """Averages over particles. of_person(i): the new answers of person i.
 
     A later answer's particles are weighed by how likely they made the earlier one.
     """
@@ -33,6 +37,17 @@ def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
 
     over_people(work, num)
     return Predicted(probability, answer)
+
+
+def answered(setup: Setup, found: Options) -> Answered:
+    """The answers of one person, at some of the particles."""
+    num = found[0][2].shape[1] if found else 0
+    every = max(1, num // DRAWS)
+    probability = np.zeros((len(found), max(setup.num_modes + 1, 3), -(-num // every)))
+    for a, (_, _, p) in enumerate(found):
+        probability[a, : len(p)] = p[:, ::every]
+    answer = np.array([chosen for _, chosen, _ in found], np.int64)
+    return Answered(probability, answer, np.array([channel == COMPARISON for channel, _, _ in found], bool))
 
 
 def option_probability(extra: Floats, channel: int, utility: Floats, recommended: Floats, last: Floats) -> Floats:

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from calib import history, live, mind
 from calib.engines._measured import measured
-from calib.engines._predicted import option_probability, predicted
+from calib.engines._predicted import Options, option_probability, predicted
+from calib.engines._predicted import answered as answers_at
 from calib.errors import UserError
 from calib.history import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.live import over_people
 from calib.mental import BELIEF_SD, INERTIA, LAPSE, LEARNING, RELIANCE, TAU
 from calib.mind import Mind, Mover
 from calib.policies import load_policy
-from calib.rounds import Floats, Ints, Measured, Predicted, State
+from calib.rounds import Answered, Floats, Ints, Measured, Predicted, State
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 from calib.vector import Singles
@@ -139,33 +140,39 @@ def believed(setup: Setup, state: State) -> NDArray[np.float64]:
 
 def predict(setup: Setup, state: State) -> Predicted:
     """How probable every option of the new answers was at the particles that have not taken them in."""
+    return predicted(setup, state, lambda i: _options(setup, state, i, int(state.belief.taken[i])))
+
+
+def answered(setup: Setup, state: State, person: int) -> Answered:
+    """All answers of a person, at particles that have taken them in."""
+    return answers_at(setup, _options(setup, state, person, 0))
+
+
+def _options(setup: Setup, state: State, i: int, first: int) -> Options:
+    """Channel, answer and option probabilities of the answers of a person from the entry `first` on."""
     mover, kept = mover_of(setup), state.evidence
     assert isinstance(kept, history.History)
-
-    def of_person(i: int) -> list[tuple[int, int, Floats]]:
-        x, own, person = state.belief.particles[i], state.belief.person(i), int(state.people[i])
-        w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
-        found = []
-        for a in range(own.taken, int(kept.num[i])):
-            channel = int(kept.kind[i, a])
-            if channel == COMPARISON:
-                features = np.stack([kept.first[i, a], kept.second[i, a]])[:, :, None]
-            elif channel in (MODE_CHOICE, ACCEPT_OVERRIDE):
-                features = mover.believed(own, kept, person, i, a)
-                if channel == ACCEPT_OVERRIDE:
-                    proposal = np.broadcast_to(kept.first[i, a][None, :, None], (1, *features.shape[1:]))
-                    features = np.concatenate([features, proposal])
-            else:
-                continue
-            utility = np.sum(features * w, axis=1)
-            options = np.arange(len(utility))
-            recommended = (options == setup.num_modes).astype(float)
-            last = (options == kept.where[i, a]).astype(float)
-            probability = option_probability(x[setup.num_attributes - 1 :], channel, utility, recommended, last)
-            found.append((channel, int(kept.option[i, a]), probability))
-        return found
-
-    return predicted(setup, state, of_person)
+    x, own, person = state.belief.particles[i], state.belief.person(i), int(state.people[i])
+    w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+    found = []
+    for a in range(first, int(kept.num[i])):
+        channel = int(kept.kind[i, a])
+        if channel == COMPARISON:
+            features = np.stack([kept.first[i, a], kept.second[i, a]])[:, :, None]
+        elif channel in (MODE_CHOICE, ACCEPT_OVERRIDE):
+            features = mover.believed(own, kept, person, i, a)
+            if channel == ACCEPT_OVERRIDE:
+                proposal = np.broadcast_to(kept.first[i, a][None, :, None], (1, *features.shape[1:]))
+                features = np.concatenate([features, proposal])
+        else:
+            continue
+        utility = np.sum(features * w, axis=1)
+        options = np.arange(len(utility))
+        recommended = (options == setup.num_modes).astype(float)
+        last = (options == kept.where[i, a]).astype(float)
+        probability = option_probability(x[setup.num_attributes - 1 :], channel, utility, recommended, last)
+        found.append((channel, int(kept.option[i, a]), probability))
+    return found
 
 
 def own_parameters(belief: Belief, person: int) -> dict[str, Floats]:

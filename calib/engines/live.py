@@ -7,10 +7,11 @@ import numpy as np
 
 from calib import evidence, live
 from calib.engines._measured import measured
-from calib.engines._predicted import option_probability, predicted
+from calib.engines._predicted import DRAWS, Options, option_probability, predicted
+from calib.engines._predicted import answered as answers_at
 from calib.evidence import Evidence
 from calib.policies import load_policy
-from calib.rounds import Floats, Ints, Measured, Predicted, State
+from calib.rounds import Answered, Ints, Measured, Predicted, State
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -46,21 +47,27 @@ def measure(setup: Setup, state: State) -> Measured:
 
 def predict(setup: Setup, state: State) -> Predicted:
     """How probable every option of the new answers was at the particles that have not taken them in."""
-    kept = state.evidence
+    return predicted(setup, state, lambda i: _options(setup, state, i, int(state.in_belief[i])))
+
+
+def answered(setup: Setup, state: State, person: int) -> Answered:
+    """All answers of a person, at some of the particles that have taken them in."""
+    every = max(1, state.belief.particles.shape[2] // DRAWS)
+    return answers_at(setup, _options(setup, state, person, 0, every))
+
+
+def _options(setup: Setup, state: State, i: int, first: int, every: int = 1) -> Options:
+    """Channel, answer and option probabilities of the answers of a person from `first` on."""
+    kept, x = state.evidence, np.ascontiguousarray(state.belief.particles[i, :, ::every])
     assert isinstance(kept, Evidence)
-
-    def of_person(i: int) -> list[tuple[int, int, Floats]]:
-        x = state.belief.particles[i]
-        w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
-        found = []
-        for a in range(int(state.in_belief[i]), int(kept.num_answers[i])):
-            channel, count = int(kept.channel[i, a]), int(kept.num_options[i, a])
-            utility = np.zeros((count, x.shape[1]))
-            for j in range(setup.num_attributes):
-                utility += kept.features[i, a, :count, j, None] * w[j]
-            marks = kept.recommended[i, a, :count], kept.last[i, a, :count]
-            probability = option_probability(x[setup.num_attributes - 1 :], channel, utility, *marks)
-            found.append((channel, int(kept.chosen[i, a]), probability))
-        return found
-
-    return predicted(setup, state, of_person)
+    w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+    found = []
+    for a in range(first, int(kept.num_answers[i])):
+        channel, count = int(kept.channel[i, a]), int(kept.num_options[i, a])
+        utility = np.zeros((count, x.shape[1]))
+        for j in range(setup.num_attributes):
+            utility += kept.features[i, a, :count, j, None] * w[j]
+        marks = kept.recommended[i, a, :count], kept.last[i, a, :count]
+        probability = option_probability(x[setup.num_attributes - 1 :], channel, utility, *marks)
+        found.append((channel, int(kept.chosen[i, a]), probability))
+    return found
