@@ -104,7 +104,7 @@ class Screen:
         self.line(
             f"{body['round']:>5} {body['context']:<9} {offered:<27} {chosen:<12} {done:<29} {gauge(body['degree'])}"
         )
-        alarm = body["alarm"]
+        alarm = body.get("alarm")
         if alarm and alarm["round"] == body["round"]:
             self.line(f"      ! {alarm['says']}")
 
@@ -126,6 +126,7 @@ class Screen:
         say()
         say(f"stopped after {s['rounds']} rounds: {s['stop_reason']}")
         say(f"degree of alignment  {gauge(s['degree'])}   P(A >= {1 - eps:g}) = {s['degree']['p_aligned']:.2f}")
+        self._alarm(s.get("honesty"))
         if s["true_degree"] is not None:
             say(f"  true degree        {s['true_degree']:.3f}  (known in simulation only)")
         say(f"  before any answer  {gauge(s['prior_only'])}")
@@ -147,10 +148,17 @@ class Screen:
             else:
                 more = "" if r["attainable"] >= 0.5 else "more than "
                 say(f"  {r['attribute']:<18} {more}{r['median']:+.3g} {r['unit']} [{r['low']:+.3g}, {r['high']:+.3g}]")
-        self._honesty(s["honesty"])
+        self._honesty(s.get("honesty"))
         self._audit(s)
         where = "" if s["journal"] == DEFAULT_JOURNAL else f" --journal {s['journal']}"
         say(f"journal {s['journal']}, run {s['run']}  (calib replay {s['run']}{where})")
+
+    def _alarm(self, found: dict[str, Any] | None) -> None:
+        """What the degree supposes and these answers do not show; nothing where there is no alarm."""
+        alarm = found and found["alarm"]
+        if alarm and alarm["raised"]:
+            self.line(f"  ! {alarm['says']}")
+            self.line(f"    since round {alarm['round']}; {_rate(alarm)}, up to {alarm['up_to']}")
 
     def _honesty(self, found: dict[str, Any] | None) -> None:
         """How far the figures can be believed: only what there is evidence of."""
@@ -163,11 +171,8 @@ class Screen:
             f"  predictions        {score['log_score']:.1f} nats for {score['answers']} answers, "
             f"{gain:+.1f} over no learning"
         )
-        rate = f"at most {alarm['false_alarm_rate_at_most']:.0%} of people as modelled ever see this"
-        if alarm["raised"]:
-            say(f"  ! {alarm['says']} (since round {alarm['round']}; {rate}, up to {alarm['up_to']})")
-        else:
-            say(f"  out of the model   nothing alarming ({rate})")
+        if not alarm["raised"]:
+            say(f"  out of the model   nothing alarming ({_rate(alarm)})")
         check, compared = found["predictive_check"], found["consistency"]
         if check:
             say(f"  replicated answers as improbable as these, or more: {check['surprise_p']:.2f} (conservative)")
@@ -199,6 +204,10 @@ class Screen:
                 f" {audit['apart_sd'][a.name]:>+11.2f}"
             )
         say(f"  degree by PyMC     {gauge(audit['degree'])}")
+
+
+def _rate(alarm: dict[str, Any]) -> str:
+    return f"at most {alarm['false_alarm_rate_at_most']:.0%} of people as modelled ever see that alarm"
 
 
 def gauge(degree: dict[str, float]) -> str:

@@ -303,7 +303,7 @@ def summary(entries: list[Entry], url: str) -> None:
         st.html(cards.table(("gap", "utility"), [(GAP_NAMES[name], _gap(s["gaps"][name])) for name in GAPS]))
         if s.get("choice_and_mediation"):
             st.caption(f"choice and mediation together: {_gap(s['choice_and_mediation'])}; apart only with a mute arm")
-    _honesty(s["honesty"])
+    _honesty(s.get("honesty"))
     if s["audit"]:
         verdict = "trustworthy" if s["audit"]["trustworthy"] else "NOT trustworthy: read its diagnostics"
         st.caption(f"Audit by {s['audit']['engine']}: {verdict}; degree by PyMC {s['audit']['degree']['mean']:.3f}.")

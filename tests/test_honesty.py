@@ -274,3 +274,25 @@ def test_attributes_of_one_alone() -> None:
         menu = checks.menu_rules(np.random.default_rng(0).random((menus, 5, num_attributes)))
         pair = checks.comparison_rules(np.random.default_rng(1).random((cards, num_attributes)))
         assert menu.shape[1] == pair.shape[1] == len(checks._rule_names(num_attributes)) - 1
+
+
+def test_the_terminal_says_it_beside_the_degree(lab: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence only where the alarm is up; what was not asked is not reported."""
+    from cli._terminal import Screen
+
+    setup = lab(max_rounds=2, num_particles=64, seed=9)
+    found = honesty.figures(setup, sessions_of(setup, "rational", 1).state)
+    assert found is not None and found["utility_licence"] is None and not found["alarm"]["raised"]
+
+    def words(alarm: bool, compared: bool) -> str:
+        screen = Screen(setup, quiet=False)
+        up = {"raised": alarm, "says": checks.WORDS if alarm else None, "round": 2 if alarm else None}
+        shown = found | {"alarm": found["alarm"] | up, "consistency": found["consistency"] if compared else None}
+        screen._alarm(shown)
+        screen._honesty(shown)
+        return capsys.readouterr().out
+
+    assert checks.WORDS in words(True, True) and "since round 2; at most 5% of people as modelled" in words(True, True)
+    assert checks.WORDS not in words(False, True) and "nothing alarming" in words(False, True)
+    assert "utility licence    no evidence: 0 of" in words(False, True)
+    assert "utility licence" not in words(False, False)
