@@ -44,7 +44,7 @@ def build_model(prior: Prior, evidence: Evidence, person: int = 0) -> pm.Model:
         lapse = pm.Deterministic("lapse", pm.math.sigmoid(logit_lapse))
         about_equal = pm.Deterministic("about_equal", pt.exp(log_about_equal))
         if len(menus):
-            offered = np.arange(features.shape[1])[None] < evidence.num_options[person, menus][:, None]
+            offered = pt.arange(features.shape[1])[None] < evidence.num_options[person, menus][:, None]
             log_p = menu_log_probs(
                 pt,
                 pt.sum(pt.as_tensor(features[menus]) * weights, axis=-1),
@@ -54,7 +54,7 @@ def build_model(prior: Prior, evidence: Evidence, person: int = 0) -> pm.Model:
                 recommended=evidence.recommended[person, menus],
                 inertia=inertia,
                 last=evidence.last[person, menus],
-                offered=offered.astype(float),
+                offered=offered.astype("float64"),
             )
             pm.Potential("menus", pt.sum(log_p[np.arange(len(menus)), chosen[menus]]))
         if len(pairs):

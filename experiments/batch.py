@@ -4,6 +4,7 @@ An outcome is the replicate of the map that a live run on the simulator would sh
 runs over people in Python.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
 
@@ -45,8 +46,17 @@ class Sessions:
         return self.state.clocks
 
 
-def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, float], people: Ints) -> Sessions:
-    """Whole sessions of the people with these numbers. A person's numbers do not depend on who else is in the batch."""
+def simulate_sessions(
+    setup: Setup,
+    model: ModuleType,
+    parameters: dict[str, float],
+    people: Ints,
+    watch: Callable[[State, bool], None] | None = None,
+) -> Sessions:
+    """Whole sessions of the people with these numbers. A person's numbers do not depend on who else is in the batch.
+
+    `watch(state, taken_in)` is called twice a round: when its answers are given, and when the belief has taken them in.
+    """
     truth = draw_truth(setup, people, parameters)
     mind = first_mind(setup, people, truth)
     belief = told(setup, truth.weights) if setup.engine == "oracle" else None
@@ -78,7 +88,11 @@ def simulate_sessions(setup: Setup, model: ModuleType, parameters: dict[str, flo
             u = answer_noise(setup, state, "comparison")
             seconds = np.full(num, attention_s(setup, "comparison"))
             state = rounds.compared(setup, state, model.compare(setup, truth, mind, state, u), seconds, seconds)
+        if watch is not None:
+            watch(state, False)
         state = rounds.measure(setup, state)
+        if watch is not None:
+            watch(state, True)
         if rounds.asks_good_enough(setup, state.round):
             u = answer_noise(setup, state, "good_enough")
             seconds = np.full(num, attention_s(setup, "good_enough"))

@@ -15,9 +15,10 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute
@@ -38,6 +39,8 @@ from experiments.parts import (
     label,
     part_bytes,
 )
+
+Found = TypeVar("Found")
 
 SCHEMA = 1
 _RESTARTS = 3  # of a pool whose worker was killed
@@ -220,25 +223,27 @@ def _computed(
         for part in parts:
             yield part, part_bytes(plan, part)
     else:
-        yield from _in_processes(plan, parts, jobs)
+        yield from in_processes(partial(part_bytes, plan), parts, jobs)
 
 
-def _in_processes(plan: Plan, parts: list[Part], jobs: int) -> Iterator[tuple[Part, bytes]]:
-    """A killed worker breaks its pool; the parts that are missing then go to a new one."""
+def in_processes(
+    compute: Callable[[Part], Found], parts: list[Part], jobs: int
+) -> Generator[tuple[Part, Found], None, None]:
+    """Parts as they get done. A killed worker breaks its pool; the parts that are missing then go to a new one."""
     left = list(parts)
     for attempt in range(_RESTARTS + 1):
         others = set(active_children())
         with _one_thread():
             pool = ProcessPoolExecutor(min(jobs, len(left)), mp_context=get_context("spawn"), initializer=_serve)
-            open_parts = {pool.submit(part_bytes, plan, part): part for part in left}
+            open_parts = {pool.submit(compute, part): part for part in left}
         try:
             while open_parts:
                 ready, _ = wait(open_parts, return_when=FIRST_COMPLETED)
                 for future in ready:
-                    content = future.result()
+                    found = future.result()
                     part = open_parts.pop(future)
                     left.remove(part)
-                    yield part, content
+                    yield part, found
             return
         except BrokenProcessPool:
             if attempt == _RESTARTS:
