@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--people", type=int, default=None, metavar="N", help="people drawn from the engine's prior (1000; pymc 100)")
     add("--seed", type=int, default=0, metavar="N", help="root of every random stream (0)")
-    add("--engine", default="live", metavar="NAME", help="an engine that infers, or pymc: NUTS on the evidence (live)")
+    add("--engine", default=None, metavar="NAME", help="an engine that infers, or pymc: NUTS (the scenario's)")
     add("--role", default="advisor", metavar="NAME", help="tool or advisor (advisor)")
     add("--policy", default="information_gain", metavar="NAME", help="which questions are asked (information_gain)")
     add("--rounds", type=int, default=None, metavar="N", help="after which the posterior is looked at (the scenario's)")
@@ -31,6 +31,7 @@ def main(args: argparse.Namespace) -> int:
 
     from calib.errors import UserError
     from calib.scenario import load_scenario
+    from calib.setup import usual_engine
     from experiments.sbc import NUTS, calibrate, document, make_task
 
     if args.jobs < 0:
@@ -39,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     task = make_task(
         scenario.file,
         scenario.text,
-        engine=args.engine,
+        engine=args.engine or usual_engine(scenario),
         people=(100 if args.engine == NUTS else 1000) if args.people is None else args.people,
         seed=args.seed,
         role=args.role,

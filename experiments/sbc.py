@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from calib import alignment, live
 from calib.engines import engine_names, load_engine
 from calib.errors import UserError
+from calib.evidence import Evidence
 from calib.rounds import State
-from calib.scenario import CHANNELS
+from calib.scenario import CHANNELS, load_scenario_text
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 from experiments.batch import Sessions, simulate_sessions
@@ -38,6 +39,7 @@ from experiments.sbc_reliability import (
     tally,
     tally_event,
 )
+from experiments.truth import TRAITS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -110,6 +112,8 @@ def make_task(
     nuts = engine == NUTS
     if nuts and particles is not None:
         raise UserError(f"--particles: the engine {NUTS} has none; leave it out")
+    if nuts and load_scenario_text(scenario_text, scenario_file).beliefs is not None:
+        raise UserError(f"--engine: {NUTS} takes beliefs for known, and people of {scenario_file} differ in them")
     plan = make_plan(
         scenario_file,
         scenario_text,
@@ -182,8 +186,9 @@ def calibrate_part(task: Task, part: Part) -> Found:
     if task.nuts:
         from experiments.sbc_pymc import sample_belief
 
-        state, asked = seen
-        evidence = state.evidence._replace(num_answers=state.in_belief)
+        (state, asked), kept = seen, seen[0].evidence
+        assert isinstance(kept, Evidence)
+        evidence = kept._replace(num_answers=state.in_belief)  # the array goes on counting in the next round
         belief, effort = sample_belief(setup.prior, evidence, people, setup.seed)
         state = replace(state, belief=belief)
         if hasattr(engine, "predict"):
@@ -233,6 +238,9 @@ def _posterior(setup: Setup, state: State) -> tuple[dict[str, Floats], Floats]:
     draws |= {f"rationality[{channel}]": np.exp(extra[:, c]) for c, channel in enumerate(CHANNELS)}
     draws |= {"lapse": 1 / (1 + np.exp(-extra[:, 3]))}
     draws |= {"reliance": extra[:, 4], "inertia": extra[:, 5], "about_equal": np.exp(extra[:, 6])}
+    if hasattr(engine, "own_parameters"):
+        own = [engine.own_parameters(belief, i) for i in range(len(w))]
+        draws |= {name: np.stack([of_person[name] for of_person in own]) for name in own[0]}
     draws = {name: values for name, values in draws.items() if np.ptp(values) > 0}
     draws[DEGREE] = alignment.degree(setup, w, alignment.extremes(setup, w), state.standing)
     log_weight = np.zeros((len(w), w.shape[2])) if weighted is None else weighted.astype(np.float64)
@@ -244,7 +252,7 @@ def _truth(setup: Setup, sessions: Sessions, after: int) -> dict[str, Floats]:
     truth = sessions.truth
     found = {a.name: truth.weights[:, j] for j, a in enumerate(setup.scenario.attributes)}
     found |= {f"rationality[{channel}]": truth.rationality[:, c] for c, channel in enumerate(CHANNELS)}
-    found |= {name: getattr(truth, name) for name in ("lapse", "reliance", "inertia", "about_equal")}
+    found |= {name: getattr(truth, name) for name in TRAITS if name != "rationality"}
     return found | {DEGREE: sessions.true_degree[:, after]}
 
 
