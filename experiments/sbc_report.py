@@ -102,7 +102,10 @@ def _drawing() -> tuple[Any, Any]:
 
     def save(figure: Any, path: Path) -> None:
         figure.tight_layout()
-        figure.savefig(path, metadata={"Date": None})
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         plt.close(figure)
+        svg = text.getvalue()
+        path.write_text(svg[svg.index("<svg") :])  # without a document type, which names an address
 
     return plt, save
