@@ -1,9 +1,11 @@
 """The compiled twin of the choice model (calib/choice.py) with its prior and gradient, over particles.
 
-A test holds value and gradient against the PyMC graph on random inputs, so an edit of either breaks the build.
+A test holds value and gradient against the PyMC graph on random inputs, so an edit of either breaks the build. The
+same source is compiled for double precision, which that test reads, and for single, in which the particles move.
 
 Everything is laid out (coordinate, particle) so that the inner loops run over particles and need no reduction: a
-person's numbers do not depend on who else is in the batch. numba's wheels have no vector exp, hence `_exp`.
+person's numbers do not depend on who else is in the batch. Utilities of all options are made at once, and so is what
+their slopes say of the weights: products of small matrices by rows (calib/vector.py).
 
 Unconstrained coordinates of a particle, D = J - 1 + 7: J - 1 log ratios of weights to the last weight; log rationality
 of the three channels; logit lapse; reliance; inertia; log about-equal threshold.
@@ -12,14 +14,22 @@ of the three channels; logit lapse; reliance; inertia; log about-equal threshold
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 from numpy.typing import NDArray
+
+from calib.vector import add_products, exp32, log32
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Reals = Any  # an array of float32 or float64, one of the two throughout a call
 
 NUM_EXTRA = 7
 MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON = 0, 1, 2
+_LAPSE, _RELIANCE, _INERTIA, _TAU = 3, 4, 5, 6
+_ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))  # they take the other factor's precision
+_LOWEST = np.float32(-1e38)
+_EACH = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}  # without reordering
 
 
 class Answers(NamedTuple):
@@ -33,61 +43,216 @@ class Answers(NamedTuple):
     chosen: Ints  # (A,)
 
 
-_FLUSH = 4  # answers multiplied before one log: (1e-26)^4 stays far above the smallest float
+class Rows(NamedTuple):
+    """Answers as the kernel reads them: a row for each option of a menu, one for the difference of a comparison."""
+
+    features: Reals  # (L, J), zeros up to even numbers
+    by_attribute: Reals  # (J, L) the same
+    recommended: Reals  # (L,)
+    last: Reals  # (L,)
+    times: Reals  # (A,) what each answer counts
+    even: Reals  # (A,) 1/options
+    first: Ints  # (A + 1,) row of each answer
+    channel: Ints  # (A,)
+    chosen: Ints  # (A,)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _exp(source: Floats, out: Floats, scratch: Floats) -> None:
-    """out = e^source elementwise, relative error 2e-13, source clipped to +-700. The arrays may be the same."""
-    magic = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the rounded integer in the low bits
-    num = source.shape[0]
-    for p in range(num):
-        x = min(max(source[p], -700.0), 700.0)
-        t = x * 1.4426950408889634 + magic
-        scratch[p] = t
-        n = t - magic
-        r = x - n * 0.6931471803691238
-        r = r - n * 1.9082149292705877e-10
-        y = 2.755731922398589e-07 * r + 2.7557319223985893e-06
-        y = y * r + 2.48015873015873e-05
-        y = y * r + 0.0001984126984126984
-        y = y * r + 0.001388888888888889
-        y = y * r + 0.008333333333333333
-        y = y * r + 0.041666666666666664
-        y = y * r + 0.16666666666666666
-        y = y * r + 0.5
-        y = y * r + 1.0
-        out[p] = y * r + 1.0
-    bits = scratch.view(np.int64)
-    for p in range(num):
-        bits[p] = (bits[p] + 1023) << 52
-    for p in range(num):
-        out[p] *= scratch[p]
+class Room(NamedTuple):
+    """Where the kernel works, on up to P particles."""
+
+    w: Reals  # (J, P) and zeros up to an even number: weights
+    slope: Reals  # (J, P) likewise: d/dw
+    utility: Reals  # (L, P)
+    pull: Reals  # (L, P) d/d utility
+    rationality: Reals  # (3, P)
+    lapse: Reals  # (P,)
+    tau: Reals
+    apart: Reals  # 1 - e^{-2 tau}
+    top: Reals
+    total: Reals
+    norm: Reals  # log of the sum of e^{log ratio}
+    chance: Reals
+    value: Reals
+    gradient: Reals  # (D, P) and zeros up to an even number
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def weights(x: Floats, num_attributes: int, out: Floats) -> None:
+def exp_of(x: Any) -> Any:
+    """e^x, relative error 3e-7 or 2e-13 by the precision of x, which is clipped to +-87 or +-700."""
+    return np.exp(x)
+
+
+@overload(exp_of, jit_options=_EACH)
+def _exp_of(x: Any) -> Any:
+    def single(x: Any) -> Any:
+        return exp32(x)
+
+    def double(x: Any) -> Any:
+        return _exp64(x)
+
+    return single if x == types.float32 else double
+
+
+def log_of(x: Any) -> Any:
+    """Natural log, relative error 2e-7 or that of the library."""
+    return np.log(x)
+
+
+@overload(log_of, jit_options=_EACH)
+def _log_of(x: Any) -> Any:
+    def single(x: Any) -> Any:
+        return log32(x)
+
+    def double(x: Any) -> Any:
+        return np.log(x)
+
+    return single if x == types.float32 else double
+
+
+def one_less_exp(x: Any) -> Any:
+    """1 - e^-x for x >= 0, without cancellation."""
+    return -np.expm1(-x)
+
+
+@overload(one_less_exp, jit_options=_EACH)
+def _one_less_exp(x: Any) -> Any:
+    def single(x: Any) -> Any:
+        return _one_less_exp32(x)
+
+    def double(x: Any) -> Any:
+        return -np.expm1(-x)
+
+    return single if x == types.float32 else double
+
+
+@njit(**_EACH)
+def _one_less_exp32(x: Any) -> Any:
+    near = min(x, _SERIES_TO)
+    near = near * (_ONE - near * _HALF * (_ONE - near * _THIRD * (_ONE - near * _QUARTER * (_ONE - near * _FIFTH))))
+    return near if x < _SERIES_TO else _ONE - exp32(-x)
+
+
+_SERIES_TO, _THIRD, _QUARTER, _FIFTH = (np.float32(v) for v in (0.1, 1 / 3, 1 / 4, 1 / 5))
+
+
+@njit(**_EACH)
+def _exp64(x: float) -> float:
+    """e^x, relative error 2e-13, x clipped to +-700: numba's wheels have no vector exp."""
+    x = min(max(x, -700.0), 700.0)
+    t = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 * 2^52 leaves the rounded integer in the low bits
+    n = t - 6755399441055744.0
+    r = x - n * 0.6931471803691238
+    r = r - n * 1.9082149292705877e-10
+    y = 2.755731922398589e-07 * r + 2.7557319223985893e-06
+    y = y * r + 2.48015873015873e-05
+    y = y * r + 0.0001984126984126984
+    y = y * r + 0.001388888888888889
+    y = y * r + 0.008333333333333333
+    y = y * r + 0.041666666666666664
+    y = y * r + 0.16666666666666666
+    y = y * r + 0.5
+    y = y * r + 1.0
+    return (y * r + 1.0) * np.int64((np.float64(t).view(np.int64) + 1023) << 52).view(np.float64)
+
+
+@njit(cache=True, nogil=True)
+def rows_like(x: Reals, num_rows: int, num: int) -> Reals:
+    """(num_rows, num) in the precision of x, beginning on a line of the processor's cache."""
+    whole = np.empty(num_rows * num + 64 // x.itemsize, x.dtype)
+    first = -whole.ctypes.data % 64 // x.itemsize
+    return whole[first : first + num_rows * num].reshape(num_rows, num)
+
+
+@njit(**_EACH)
+def lay_out(answers: Answers, first: int, end: int, first_new: int, new_times: float, like: Reals) -> Rows:
+    """The answers [first, end) in the precision of `like`; those from first_new on count `new_times`."""
+    num, dims, length = end - first, answers.features.shape[2], 0
+    starts = np.empty(num + 1, np.int64)
+    for a in range(num):
+        starts[a] = length
+        length += 1 if answers.channel[first + a] == COMPARISON else answers.num_options[first + a]
+    starts[num] = length
+    even_rows, even_dims = length + length % 2, dims + dims % 2
+    features, by_attribute = np.zeros((even_rows, even_dims), like.dtype), np.zeros((even_dims, even_rows), like.dtype)
+    recommended, last = np.zeros(even_rows, like.dtype), np.zeros(even_rows, like.dtype)
+    times, even = np.ones(num, like.dtype), np.empty(num, like.dtype)
+    for a in range(num):
+        at, row = first + a, starts[a]
+        if at >= first_new:
+            times[a] = new_times
+        even[a] = 1.0 / max(answers.num_options[at], 1)
+        if answers.channel[at] == COMPARISON:
+            for j in range(dims):
+                features[row, j] = answers.features[at, 0, j] - answers.features[at, 1, j]
+        else:
+            for k in range(answers.num_options[at]):
+                recommended[row + k], last[row + k] = answers.recommended[at, k], answers.last[at, k]
+                for j in range(dims):
+                    features[row + k, j] = answers.features[at, k, j]
+        for r in range(row, starts[a + 1]):
+            for j in range(dims):
+                by_attribute[j, r] = features[r, j]
+    channel, chosen = answers.channel[first:end].copy(), answers.chosen[first:end].copy()
+    return Rows(features, by_attribute, recommended, last, times, even, starts, channel, chosen)
+
+
+@njit(**_EACH)
+def make_room(like: Reals, num_attributes: int, num_rows: int, num: int) -> Room:
+    """Room for `num` particles and `num_rows` rows of answers, in the precision of `like`."""
+    even = num_attributes + num_attributes % 2
+    dims = num_attributes - 1 + NUM_EXTRA
+    w, slope, gradient = rows_like(like, even, num), rows_like(like, even, num), rows_like(like, dims + dims % 2, num)
+    w[:], slope[:], gradient[:] = _ZERO, _ZERO, _ZERO
+    one = rows_like(like, 8, num)
+    return Room(
+        w,
+        slope,
+        rows_like(like, num_rows, num),
+        rows_like(like, num_rows, num),
+        rows_like(like, 3, num),
+        one[0],
+        one[1],
+        one[2],
+        one[3],
+        one[4],
+        one[5],
+        one[6],
+        one[7],
+        gradient,
+    )
+
+
+@njit(**_EACH)
+def weights(x: Reals, num_attributes: int, out: Reals) -> None:
     """out (J, P): the weights on the simplex of particles x (D, P)."""
-    num = x.shape[1]
-    last = num_attributes - 1
-    scratch = np.empty(num)
-    top = np.zeros(num)
+    spare = rows_like(x, 3, x.shape[1])
+    _simplex(x, num_attributes, out, spare[0], spare[1], spare[2])
+
+
+@njit(**_EACH)
+def _simplex(x: Reals, num_attributes: int, w: Reals, top: Reals, total: Reals, norm: Reals) -> None:
+    """The first J rows of w; norm (P,) is what to take off a log ratio for the log of a weight."""
+    num, last = x.shape[1], num_attributes - 1
+    for p in range(num):
+        top[p] = _ZERO
     for j in range(last):
         for p in range(num):
             top[p] = max(top[p], x[j, p])
-    total = np.zeros(num)
+    for p in range(num):
+        w[last, p] = exp_of(-top[p])
+        total[p] = w[last, p]
+    for j in range(last):
+        for p in range(num):
+            w[j, p] = exp_of(x[j, p] - top[p])
+            total[p] += w[j, p]
+    for p in range(num):
+        norm[p] = top[p] + log_of(total[p])
+        total[p] = _ONE / total[p]
     for j in range(num_attributes):
         for p in range(num):
-            out[j, p] = (x[j, p] if j < last else 0.0) - top[p]
-        _exp(out[j], out[j], scratch)
-        for p in range(num):
-            total[p] += out[j, p]
-    for j in range(num_attributes):
-        for p in range(num):
-            out[j, p] /= total[p]
+            w[j, p] *= total[p]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**_EACH)
 def log_target(
     x: Floats,
     prior: Any,
@@ -106,183 +271,194 @@ def log_target(
     The rest are the answers [first_new, end). x (D, P), prior a calib.prior.Prior. Writes value (P,) and gradient
     (D, P). The prior is up to a constant: the Dirichlet in log-ratio coordinates is proportional to prod w^a.
     """
-    concentration, prior_mean, prior_sd = prior.concentration, prior.mean, prior.sd
-    features, recommended, last = answers.features, answers.recommended, answers.last
-    num_options, channel, chosen = answers.num_options, answers.channel, answers.chosen
-    num = x.shape[1]
-    num_attributes = concentration.shape[0]
-    extra = num_attributes - 1
-    most = features.shape[1]
-    scratch = np.empty(num)
-    w = np.empty((num_attributes, num))
-    weights(x, num_attributes, w)
-    rationality = np.empty((3, num))
-    for c in range(3):
-        _exp(x[extra + c], rationality[c], scratch)
-    lapse = np.empty(num)
-    _exp(x[extra + 3], lapse, scratch)
-    tau = np.empty(num)
-    _exp(x[extra + 6], tau, scratch)
-    for p in range(num):
-        lapse[p] = lapse[p] / (1.0 + lapse[p])
-    span = np.empty(num)  # e^{2 tau}
-    for p in range(num):
-        span[p] = 2.0 * tau[p]
-    _exp(span, span, scratch)
-
-    for p in range(num):
-        value[p] = 0.0
-    for j in range(num_attributes):
-        for p in range(num):
-            value[p] += prior_scale * concentration[j] * np.log(max(w[j, p], 1e-300))
-    for e in range(NUM_EXTRA):
-        for p in range(num):
-            z = (x[extra + e, p] - prior_mean[e]) / prior_sd[e]
-            value[p] -= prior_scale * 0.5 * z * z
-    gradient_w = np.zeros((num_attributes, num))  # d/d(log w) is not used: this is d/dw times w, filled at the end
+    rows = lay_out(answers, first, end, first_new, new_scale, x)
+    room = make_room(x, prior.concentration.shape[0], rows.features.shape[0], x.shape[1])
+    evaluate(x, prior.concentration, prior.mean, prior.sd, rows, prior_scale, True, want_gradient, room)
+    value[:] = room.value
     if want_gradient:
         for d in range(x.shape[0]):
-            for p in range(num):
-                gradient[d, p] = 0.0
+            gradient[d] = room.gradient[d]
 
-    utility = np.empty((most, num))
-    share = np.empty((most, num))
-    top = np.empty(num)
-    total = np.empty(num)
-    old_product = np.ones(num)
-    new_product = np.ones(num)
-    slope = np.empty(num)
-    g_lapse = np.empty(num)
-    held_old, held_new = 0, 0
-    for a in range(first, end):
-        scale = new_scale if a >= first_new else 1.0
-        product = new_product if a >= first_new else old_product
-        c = channel[a]
-        row = rationality[c]
-        if c == COMPARISON:
+
+@njit(**_EACH)
+def evaluate(
+    x: Reals,
+    concentration: Reals,
+    prior_mean: Reals,
+    prior_sd: Reals,
+    rows: Rows,
+    prior_scale: Any,
+    want_value: bool,
+    want_gradient: bool,
+    room: Room,
+) -> None:
+    """room.value (P,) and room.gradient (D, P) at x (D, P): the answers of `rows`, and the prior times prior_scale."""
+    w, utility, pull, slope, gradient = room.w, room.utility, room.pull, room.slope, room.gradient
+    rationality, lapse, tau, apart, value = room.rationality, room.lapse, room.tau, room.apart, room.value
+    num, num_attributes, num_answers = x.shape[1], concentration.shape[0], rows.channel.shape[0]
+    extra = num_attributes - 1
+    _simplex(x, num_attributes, w, room.top, room.total, room.norm)
+    menus, comparisons = False, False
+    for c in range(3):
+        used = False
+        for a in range(num_answers):
+            used |= rows.channel[a] == c
+        if used:
             for p in range(num):
-                total[p] = 0.0
-            for j in range(num_attributes):
-                gap = features[a, 0, j] - features[a, 1, j]
-                for p in range(num):
-                    total[p] += gap * w[j, p]
-            answer = chosen[a]
-            for p in range(num):
-                share[0, p] = row[p] * total[p] - tau[p]
-                share[1, p] = -row[p] * total[p] - tau[p]
-            for side in range(2):
-                if answer != 1 - side:  # log F(s) = s below -60: what would underflow the product is added at once
-                    for p in range(num):
-                        value[p] += scale * min(share[side, p] + 60.0, 0.0)
-                for p in range(num):
-                    share[side, p] = min(max(share[side, p], -60.0), 60.0)
-                _exp(share[side], share[side], scratch)
-            for p in range(num):
-                lose_a = 1.0 / (1.0 + share[0, p])  # F(tau - r d)
-                lose_b = 1.0 / (1.0 + share[1, p])
-                win_a = share[0, p] * lose_a
-                win_b = share[1, p] * lose_b
-                if answer == 0:
-                    product[p] *= win_a
-                    slope[p] = lose_a
-                    g_lapse[p] = -lose_a
-                elif answer == 1:
-                    product[p] *= win_b
-                    slope[p] = -lose_b
-                    g_lapse[p] = -lose_b
-                else:
-                    product[p] *= (span[p] - 1.0) * win_a * win_b
-                    slope[p] = lose_a - lose_b
-                    g_lapse[p] = 2.0 * span[p] / (span[p] - 1.0) - lose_a - lose_b
-            if want_gradient:
-                for p in range(num):
-                    slope[p] *= scale * row[p]
-                    gradient[extra + COMPARISON, p] += slope[p] * total[p]
-                    gradient[extra + 6, p] += scale * g_lapse[p] * tau[p]
-                for j in range(num_attributes):
-                    gap = features[a, 0, j] - features[a, 1, j]
-                    for p in range(num):
-                        gradient_w[j, p] += slope[p] * gap
-        else:
-            count = num_options[a]
-            for p in range(num):
-                top[p] = -1e300
-                total[p] = 0.0
-            for k in range(count):
-                for p in range(num):
-                    utility[k, p] = 0.0
-                for j in range(num_attributes):
-                    f = features[a, k, j]
-                    for p in range(num):
-                        utility[k, p] += f * w[j, p]
-                push, stay = recommended[a, k], last[a, k]
-                for p in range(num):
-                    share[k, p] = row[p] * utility[k, p] + push * x[extra + 4, p] + stay * x[extra + 5, p]
-                    top[p] = max(top[p], share[k, p])
-            for k in range(count):
-                for p in range(num):
-                    share[k, p] -= top[p]
-                _exp(share[k], share[k], scratch)
-                for p in range(num):
-                    total[p] += share[k, p]
-            for k in range(count):
-                for p in range(num):
-                    share[k, p] /= total[p]
-            pick = chosen[a]
-            for p in range(num):
-                probability = lapse[p] / count + (1.0 - lapse[p]) * share[pick, p]
-                product[p] *= probability
-                slope[p] = scale * (1.0 - lapse[p]) * share[pick, p] / probability
-                g_lapse[p] = scale * (1.0 / count - share[pick, p]) / probability * lapse[p] * (1.0 - lapse[p])
-            if want_gradient:
-                for p in range(num):
-                    gradient[extra + 3, p] += g_lapse[p]
-                for k in range(count):
-                    mine = 1.0 if k == pick else 0.0
-                    push, stay = recommended[a, k], last[a, k]
-                    for p in range(num):
-                        g = slope[p] * (mine - share[k, p])
-                        gradient[extra + 4, p] += push * g
-                        gradient[extra + 5, p] += stay * g
-                        share[k, p] = g * row[p]
-                        gradient[extra + c, p] += share[k, p] * utility[k, p]
-                    for j in range(num_attributes):
-                        f = features[a, k, j]
-                        for p in range(num):
-                            gradient_w[j, p] += share[k, p] * f
-        if a >= first_new:
-            held_new += 1
-            if held_new == _FLUSH:
-                for p in range(num):
-                    value[p] += new_scale * np.log(max(new_product[p], 1e-300))
-                    new_product[p] = 1.0
-                held_new = 0
-        else:
-            held_old += 1
-            if held_old == _FLUSH:
-                for p in range(num):
-                    value[p] += np.log(max(old_product[p], 1e-300))
-                    old_product[p] = 1.0
-                held_old = 0
-    if held_old > 0:
+                rationality[c, p] = exp_of(x[extra + c, p])
+        menus |= used and c != COMPARISON
+        comparisons |= used and c == COMPARISON
+    if menus:
         for p in range(num):
-            value[p] += np.log(max(old_product[p], 1e-300))
-    if held_new > 0:
+            lapse[p] = _ONE / (_ONE + exp_of(-x[extra + _LAPSE, p]))
+    if comparisons:
         for p in range(num):
-            value[p] += new_scale * np.log(max(new_product[p], 1e-300))
+            tau[p] = exp_of(x[extra + _TAU, p])
+            apart[p] = one_less_exp(_TWO * tau[p])
+    if want_value:
+        _add_prior_value(x, concentration, prior_mean, prior_sd, prior_scale, room.norm, value)
+    if want_gradient:
+        for d in range(gradient.shape[0]):
+            for p in range(num):
+                gradient[d, p] = _ZERO
+        for j in range(slope.shape[0]):
+            for p in range(num):
+                slope[j, p] = _ZERO
+    for r in range(rows.features.shape[0]):
+        for p in range(num):
+            utility[r, p] = _ZERO
+            pull[r, p] = _ZERO
+    add_products(rows.features, w, utility)
+    for a in range(num_answers):
+        if rows.channel[a] == COMPARISON:
+            _comparison(rows, a, want_value, want_gradient, extra, room)
+        else:
+            _menu(x, rows, a, want_value, want_gradient, extra, room)
     if not want_gradient:
         return
+    add_products(rows.by_attribute, pull, slope)
     # from weights to log ratios: dL/dx_j = w_j (G_j - sum_i w_i G_i), and the Dirichlet adds a_j - w_j sum(a)
+    total, sum_ = room.total, _ZERO * prior_scale
     for p in range(num):
-        total[p] = 0.0
+        total[p] = _ZERO
     for j in range(num_attributes):
+        sum_ += prior_scale * concentration[j]
         for p in range(num):
-            total[p] += w[j, p] * gradient_w[j, p]
-    all_concentration = np.sum(concentration)
+            total[p] += w[j, p] * slope[j, p]
+    for p in range(num):
+        total[p] += sum_
     for j in range(extra):
+        share = prior_scale * concentration[j]
         for p in range(num):
-            gradient[j, p] = w[j, p] * (gradient_w[j, p] - total[p])
-            gradient[j, p] += prior_scale * (concentration[j] - all_concentration * w[j, p])
+            gradient[j, p] = w[j, p] * (slope[j, p] - total[p]) + share
     for e in range(NUM_EXTRA):
+        mean, precision = prior_mean[e], prior_scale / (prior_sd[e] * prior_sd[e])
         for p in range(num):
-            gradient[extra + e, p] -= prior_scale * (x[extra + e, p] - prior_mean[e]) / (prior_sd[e] * prior_sd[e])
+            gradient[extra + e, p] -= precision * (x[extra + e, p] - mean)
+
+
+@njit(**_EACH)
+def _add_prior_value(
+    x: Reals, concentration: Reals, mean: Reals, sd: Reals, prior_scale: Any, norm: Reals, value: Reals
+) -> None:
+    """value (P,) = prior_scale * log prior."""
+    num, extra, sum_ = x.shape[1], concentration.shape[0] - 1, _ZERO * prior_scale
+    for j in range(extra + 1):
+        sum_ += prior_scale * concentration[j]
+    for p in range(num):
+        value[p] = -sum_ * norm[p]
+    for j in range(extra):
+        share = prior_scale * concentration[j]
+        for p in range(num):
+            value[p] += share * x[j, p]
+    for e in range(NUM_EXTRA):
+        centre, half = mean[e], prior_scale * _HALF / (sd[e] * sd[e])
+        for p in range(num):
+            z = x[extra + e, p] - centre
+            value[p] -= half * z * z
+
+
+@njit(**_EACH)
+def _comparison(rows: Rows, a: int, want_value: bool, want_gradient: bool, extra: int, room: Room) -> None:
+    """One comparison: log F(s) is min(s, 0) - log(1 + e^-|s|), however far off it is."""
+    value, gradient, pull, utility, tau, apart = (
+        room.value,
+        room.gradient,
+        room.pull,
+        room.utility,
+        room.tau,
+        room.apart,
+    )
+    row, answer, times, r = rows.first[a], rows.chosen[a], rows.times[a], room.rationality
+    num, of_r, of_tau = value.shape[0], extra + COMPARISON, extra + _TAU
+    if answer < 2:
+        sign = _ONE if answer == 0 else -_ONE
+        for p in range(num):
+            scaled = r[COMPARISON, p] * utility[row, p]
+            s = sign * scaled - tau[p]
+            e = exp_of(-abs(s))
+            if want_value:
+                value[p] += times * (min(s, _ZERO) - log_of(_ONE + e))
+            if want_gradient:
+                lost = times * (e if s > _ZERO else _ONE) / (_ONE + e)
+                pull[row, p] = sign * lost * r[COMPARISON, p]
+                gradient[of_r, p] += sign * lost * scaled
+                gradient[of_tau, p] -= lost * tau[p]
+        return
+    for p in range(num):
+        scaled = r[COMPARISON, p] * utility[row, p]
+        s, t = scaled - tau[p], -scaled - tau[p]
+        e, f = exp_of(-abs(s)), exp_of(-abs(t))
+        if want_value:
+            far = min(s, _ZERO) + min(t, _ZERO) + _TWO * tau[p]
+            value[p] += times * (far + log_of(apart[p]) - log_of(_ONE + e) - log_of(_ONE + f))
+        if want_gradient:
+            of_a = times * (e if s > _ZERO else _ONE) / (_ONE + e)
+            of_b = times * (f if t > _ZERO else _ONE) / (_ONE + f)
+            pull[row, p] = (of_a - of_b) * r[COMPARISON, p]
+            gradient[of_r, p] += (of_a - of_b) * scaled
+            gradient[of_tau, p] += (_TWO * times / apart[p] - of_a - of_b) * tau[p]
+
+
+@njit(**_EACH)
+def _menu(x: Reals, rows: Rows, a: int, want_value: bool, want_gradient: bool, extra: int, room: Room) -> None:
+    """One choice from a menu; room.pull holds the options' shares in between."""
+    value, gradient, pull, utility, lapse = room.value, room.gradient, room.pull, room.utility, room.lapse
+    top, total, chance, r = room.top, room.total, room.chance, room.rationality
+    first, end, pick, c = rows.first[a], rows.first[a + 1], rows.first[a] + rows.chosen[a], rows.channel[a]
+    times, even, num = rows.times[a], rows.even[a], value.shape[0]
+    for p in range(num):
+        top[p] = _LOWEST
+        total[p] = _ZERO
+    for k in range(first, end):
+        push, stay = rows.recommended[k], rows.last[k]
+        for p in range(num):
+            worth = r[c, p] * utility[k, p] + push * x[extra + _RELIANCE, p] + stay * x[extra + _INERTIA, p]
+            pull[k, p] = worth
+            top[p] = max(top[p], worth)
+    for k in range(first, end):
+        for p in range(num):
+            pull[k, p] = exp_of(pull[k, p] - top[p])
+            total[p] += pull[k, p]
+    for p in range(num):
+        total[p] = _ONE / total[p]
+        chance[p] = lapse[p] * even + (_ONE - lapse[p]) * (pull[pick, p] * total[p])
+    if want_value:
+        for p in range(num):
+            value[p] += times * log_of(chance[p])
+    if not want_gradient:
+        return
+    for p in range(num):
+        share, of_one = pull[pick, p] * total[p], times / chance[p]
+        gradient[extra + _LAPSE, p] += (even - share) * of_one * lapse[p] * (_ONE - lapse[p])
+        chance[p] = (_ONE - lapse[p]) * share * of_one
+    for k in range(first, end):
+        mine = _ONE if k == pick else _ZERO
+        push, stay = rows.recommended[k], rows.last[k]
+        for p in range(num):
+            g = chance[p] * (mine - pull[k, p] * total[p])
+            gradient[extra + _RELIANCE, p] += push * g
+            gradient[extra + _INERTIA, p] += stay * g
+            g *= r[c, p]
+            gradient[extra + c, p] += g * utility[k, p]
+            pull[k, p] = g

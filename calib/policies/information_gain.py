@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from calib.comparisons import Model, card_odds, make_room, model_of, natural
+from calib.gain import best_pair
 from calib.kernel import COMPARISON
 from calib.live import Belief, Floats, Ints, intent, over_people
 from calib.setup import Setup
@@ -22,13 +23,12 @@ _LOW, _HIGH = np.float32(1e-30), np.float32(1e30)
 
 
 def choose(setup: Setup, belief: Belief, log_weight: Floats, u: Floats) -> Ints:
-    """The best pair; the first of the pool where tied."""
-    gain = expected_gain(setup, belief, log_weight)
-    return np.argmax(gain, axis=1)
+    """The best pair, as calib/gain.py finds it; the first of the pool where tied."""
+    return best_pair(belief, log_weight, setup.cards, setup.pairs)
 
 
 def expected_gain(setup: Setup, belief: Belief, log_weight: Floats) -> Floats:
-    """(N, R) nats that each pair is expected to give."""
+    """(N, R) nats that each pair is expected to give, in double precision: what `choose` is held to by a test."""
     num_attributes = setup.num_attributes
     w = intent(belief, num_attributes)
     rationality = np.exp(belief.particles[:, num_attributes - 1 + COMPARISON])
