@@ -8,7 +8,7 @@ from scipy import stats
 from calib import history, mental, mind
 from calib.history import COMPARISON, PROBE, History
 from calib.mental import MindPrior
-from people_minds import live_through
+from experiments.minds import live_through
 from test_mind_kernel import ALL, random_history, random_prior, weights_of
 
 Floats = NDArray[np.float64]
