@@ -1,6 +1,6 @@
 # Everything runs in .venv/, which is made once from the lock and made again when the lock changes.
 .DELETE_ON_ERROR:
-.PHONY: run test dashboard bench lint lock clean
+.PHONY: run test dashboard bench bench-peers lint lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -57,6 +57,10 @@ bench: $(VENV)/.compiled
 	$(PY) -m bench.engine
 	$(PY) -m bench.tiers --quick
 	$(PY) -m bench.policies
+
+# Other packages, each in an environment of its own in the user's cache; needs the package index, and 2 GB for one of them.
+bench-peers: $(VENV)/.compiled
+	$(PY) -m bench.peers
 
 # The lock carries hashes and no addresses.
 lock: $(VENV)/.installed
