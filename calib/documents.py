@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import alignment, honesty, live, timing
+from calib import alignment, honesty, live, probes, timing
 from calib.engines import load_engine
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
@@ -29,6 +29,7 @@ class RoundNotes:
     option: int = -1
     reading: Reading | None = None
     comparison: int | None = None
+    probe: int | None = None
 
 
 def start(setup: Setup, state: State, person: int, facts: dict[str, Any]) -> dict[str, Any]:
@@ -118,6 +119,7 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
         },
         "end": reading.end,
         "comparison": None if pair < 0 else {"pair": pair, "answer": notes.comparison},
+        "probe": _told(setup, int(state.probe[0]), notes.probe),
         "good_enough": None if asked < 0 else bool(asked),
         "degree": _degree(state),
         "trial_degree": float(state.estimate.trial[0]),
@@ -133,6 +135,15 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
         },
         "clocks": {name: float(clocks[i]) for i, name in enumerate(CLOCKS)},
     }
+
+
+def _told(setup: Setup, probe: int, answer: int | None) -> dict[str, Any] | None:
+    """A belief probe and what was said to it, None where none was asked."""
+    if probe < 0:
+        return None
+    shown = probes.shown(setup.scenario, probe)
+    value = None if answer is None else shown["values"][answer]
+    return {key: shown[key] for key in ("probe", "mode", "attribute", "unit")} | {"answer": answer, "value": value}
 
 
 def belief(setup: Setup, state: State) -> dict[str, Any]:

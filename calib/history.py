@@ -106,6 +106,13 @@ def add_run(history: History, active: NDArray[np.bool_], mode: Ints, seen: Float
     return add(history, active & (mode >= 0), RUN, first=seen, option=mode, in_place=in_place)
 
 
+def add_probe(
+    history: History, active: NDArray[np.bool_], mode: Ints, attribute: Ints, said: Floats, in_place: bool = False
+) -> History:
+    """With one belief probe more: said (N,) of a mode's attribute, scaled."""
+    return add(history, active, PROBE, option=mode, where=attribute, value=said, in_place=in_place)
+
+
 def add_comparison(
     history: History, active: NDArray[np.bool_], a: Floats, b: Floats, chosen: Ints, in_place: bool = False
 ) -> History:

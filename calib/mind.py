@@ -8,6 +8,7 @@ Particles lie in blocks of WIDTH, which a thread each may work on; no number dep
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -44,6 +45,16 @@ class Mind:
     value: Singles  # (B, W) log density of all that has been taken in
     step: float  # of the moves
     taken: int  # entries of the history that have been taken in
+
+
+class _Cells(NamedTuple):
+    """f_hat(0) given the probes, a particle's rate and spread, not its projections; f_hat is keep f_hat(0) + past."""
+
+    weights: Floats  # (J, P)
+    mean: Floats  # (M, J, P)
+    var: Floats
+    keep: Floats
+    past: Floats
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,41 @@ class Mover:
         A draw with every particle: given one, f_hat(0) is Gaussian with the means and variances that the probes left,
         on the condition that its projections on the weights are the particle's own; runs then move it.
         """
-        prior, story = self.prior, story_of(history, row)
+        cells = self._cells(mind, story_of(history, row), entry)
+        num_modes, num_attributes = self.prior.expectation.shape
+        mean, var, weights = cells.mean, cells.var, cells.weights
+        at = int(uniform_at(_under(_under(stream_key(self.seed, "mind beliefs"), person), entry), np.uint64(0)) * _POOL)
+        noise = np.take(self.normals, np.arange(at, at + mean.size), mode="wrap").reshape(mean.shape) * np.sqrt(var)
+        first = mean + noise
+        xi = _flat(mind.particles)[num_attributes + len(EXTRAS) :]
+        for g in range(len(self.terms.salience)):
+            own = self.terms.group == g
+            pull = var[:, own] * weights[own]  # (M, J_g, P)
+            square = np.maximum(np.sum(pull * weights[own], axis=1), 1e-30)
+            drawn = np.sum(noise[:, own] * weights[own], axis=1)
+            meant = np.sqrt(square) * xi[np.arange(num_modes) * len(self.terms.salience) + g]
+            first[:, own] += pull * ((meant - drawn) / square)[:, None]
+        return np.asarray(cells.keep * first + cells.past)
+
+    def outlook(self, mind: Mind, history: History, row: int, thin: int) -> tuple[Floats, Floats]:
+        """Mean and variance (M, J, P) of what they expect after the history's `row`, at every `thin`th particle."""
+        flat = np.ascontiguousarray(_flat(mind.particles)[:, ::thin])
+        some = Mind(flat[None], mind.value, mind.step, mind.taken)
+        cells = self._cells(some, story_of(history, row), int(history.num[row]))
+        xi, num_groups = flat[self.prior.expectation.shape[1] + len(EXTRAS) :], len(self.terms.salience)
+        mean, var = cells.mean.copy(), cells.var.copy()
+        for g in range(num_groups):
+            own = self.terms.group == g
+            pull = cells.var[:, own] * cells.weights[own]
+            square = np.maximum(np.sum(pull * cells.weights[own], axis=1), 1e-30)[:, None]
+            meant = xi[np.arange(len(mean)) * num_groups + g][:, None]
+            mean[:, own] += pull / np.sqrt(square) * meant
+            var[:, own] -= pull**2 / square
+        return cells.keep * mean + cells.past, cells.keep**2 * np.maximum(var, 0.0)
+
+    def _cells(self, mind: Mind, story: Story, entry: int) -> "_Cells":
+        """What the probes left of f_hat(0) and what runs made of it at an entry, all (M, J, P)."""
+        prior = self.prior
         weights, extras = (v.astype(np.float64) for v in self.parameters(mind))
         rate = 1 / (1 + np.exp(-extras[LEARNING])) * prior.salience[:, None]  # (J, P)
         num_modes, num_attributes = prior.expectation.shape
@@ -142,7 +187,7 @@ class Mover:
         var = np.broadcast_to(np.exp(2 * extras[BELIEF_SD]), shape).copy()
         keep, past = np.ones(shape), np.zeros(shape)  # expected now: keep f_hat(0) + past
         then = keep.copy(), past.copy()
-        for a in range(mind.taken):
+        for a in range(max(mind.taken, entry)):
             if a == entry:
                 then = keep.copy(), past.copy()
             m, j = int(story.option[a]), int(story.where[a])
@@ -156,18 +201,7 @@ class Mover:
                 var[m, j] = v * (1 - gain * g)
         if entry >= mind.taken:
             then = keep, past
-        at = int(uniform_at(_under(_under(stream_key(self.seed, "mind beliefs"), person), entry), np.uint64(0)) * _POOL)
-        noise = np.take(self.normals, np.arange(at, at + mean.size), mode="wrap").reshape(shape) * np.sqrt(var)
-        first = mean + noise
-        xi = _flat(mind.particles)[num_attributes + len(EXTRAS) :]
-        for g in range(len(self.terms.salience)):
-            own = self.terms.group == g
-            pull = var[:, own] * weights[own]  # (M, J_g, P)
-            square = np.maximum(np.sum(pull * weights[own], axis=1), 1e-30)
-            drawn = np.sum(noise[:, own] * weights[own], axis=1)
-            meant = np.sqrt(square) * xi[np.arange(num_modes) * len(self.terms.salience) + g]
-            first[:, own] += pull * ((meant - drawn) / square)[:, None]
-        return np.asarray(then[0] * first + then[1])
+        return _Cells(weights, mean, var, *then)
 
     def _gain(
         self,

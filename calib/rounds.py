@@ -3,7 +3,7 @@
 A live session calls them with one person (calib/session.py), headless work with thousands. People who have stopped
 are not active: their rows stay as they are. The functions never see the truth that a simulator knows.
 
-The order in a round: begin, chosen, outcome, question, compared, measure, good_enough, end.
+The order in a round: begin, chosen, outcome, question, compared or told, measure, good_enough, end.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import choice, live
+from calib import choice, live, probes
 from calib import evidence as answers
 from calib.checks import Checks, observe
 from calib.checks import start as start_checks
@@ -58,8 +58,9 @@ class State:
     last_mode: Ints  # (N,) mode that ran last, -1 for none
     standing: Ints  # (N, X) sigma_t
     commanded: Ints  # (N,) setting number of this round
-    pair: Ints  # (N,) question of this round, -1 for none
-    answer: Ints  # (N,) to that question, -1 for none
+    pair: Ints  # (N,) comparison of this round, -1 for none
+    probe: Ints  # (N,) belief probe of this round, -1 for none
+    answer: Ints  # (N,) to either, -1 for none
     evidence: Evidence | History  # as the engine keeps it
     in_belief: Ints  # (N,) answers that the belief has taken in
     belief: Any  # the engine's
@@ -118,6 +119,7 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
         standing=np.full((num, setup.num_contexts), setup.default),
         commanded=np.full(num, setup.default),
         pair=nothing,
+        probe=nothing,
         answer=nothing,
         evidence=kept.empty(num, room, setup.num_modes, setup.num_attributes),
         in_belief=np.zeros(num, np.int64),
@@ -152,6 +154,7 @@ def begin_round(setup: Setup, state: State) -> State:
         replicate=np.where(state.active, replicate, state.replicate),
         proposal=np.where(state.active, proposal, state.proposal),
         pair=np.where(state.active, -1, state.pair),
+        probe=np.where(state.active, -1, state.probe),
         answer=np.where(state.active, -1, state.answer),
         clocks=clocks,
     )
@@ -225,11 +228,15 @@ def experience(
 
 
 def question(setup: Setup, state: State) -> State:
-    """The comparison that the policy asks, -1 where it asks none. It knows this round's choice already."""
+    """The comparison or probe that the policy asks, -1 where it asks none. It knows this round's choice already."""
     if setup.scenario.protocol.questions_per_round == 0:
         return state
-    pair = load_engine(setup.engine).question(setup, state)
-    return replace(state, pair=np.where(state.active, pair, state.pair))
+    number, pairs = load_engine(setup.engine).question(setup, state), len(setup.pairs)
+    return replace(
+        state,
+        pair=np.where(state.active, np.where(number < pairs, number, -1), state.pair),
+        probe=np.where(state.active, np.where(number >= pairs, number - pairs, -1), state.probe),
+    )
 
 
 def compared(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
@@ -239,6 +246,18 @@ def compared(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall
     if kept:
         a, b = setup.pairs[np.maximum(state.pair, 0)].T
         evidence = kept.add_comparison(evidence, asked, setup.cards[a], setup.cards[b], answer, state.in_place)
+    state = replace(state, evidence=evidence, answer=np.where(asked, answer, state.answer))
+    return spend(state, asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
+
+
+def told(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
+    """After the answer (N,) to this round's probe: the number of a value of calib/probes.py."""
+    asked = state.active & (state.probe >= 0)
+    evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
+    if kept:
+        mode, attribute = np.divmod(np.maximum(state.probe, 0), setup.num_attributes)
+        said = probes.said(setup.scenario, np.where(asked, state.probe, -1), answer)
+        evidence = kept.add_probe(evidence, asked, mode, attribute, said, state.in_place)
     state = replace(state, evidence=evidence, answer=np.where(asked, answer, state.answer))
     return spend(state, asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
 

@@ -499,4 +499,6 @@ def _num_answers(ask: Ask) -> int:
     """How many answers a question has: 0, 1, ... below it. The proposal comes after the modes."""
     if ask.question == "choice":
         return len(ask.shown["modes"]) + (ask.shown["proposal"] is not None)
+    if ask.question == "probe":
+        return len(ask.shown["values"])
     return {"comparison": 3, "good_enough": 2}.get(ask.question, 0)

@@ -137,6 +137,8 @@ class Scenario:
     acceptance: Acceptance
     effort_s: dict[str, float]
     num_cards: int
+    asks_beliefs: bool  # what people expect of modes may be asked, beside comparisons of outcomes
+    worth_of_second: float  # expected degree that a second of the person's attention has to buy; else nothing is asked
     num_particles: int
 
     @cached_property
@@ -204,12 +206,17 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     mental_model.end()
     population = _population(top.table("population"), names)
     acceptance = _acceptance(top.table("acceptance"))
-    effort = top.table("effort")
-    effort_s = {k: effort.number(k, 0, 120) for k in ("choose", "decide", "compare", "good_enough", "ready")}
-    effort.end()
     questions = top.table("questions")
     num_cards = questions.integer("num_cards", 2, 24)
+    asks_beliefs = questions.flag("beliefs") if "beliefs" in questions.rest() else False
+    if asks_beliefs and beliefs is None:
+        raise questions.wrong("beliefs", "is true and people's beliefs are known; add mental_model.beliefs")
+    worth = questions.number("worth_of_second", 0, 1) if "worth_of_second" in questions.rest() else 0.0
     questions.end()
+    effort = top.table("effort")
+    kinds = ("choose", "decide", "compare", "good_enough", "ready", *(["expect"] if asks_beliefs else []))
+    effort_s = {k: effort.number(k, 0, 120) for k in kinds}
+    effort.end()
     engine = top.table("engine")
     num_particles = engine.integer("particles", 64, 16384)
     engine.end()
@@ -241,6 +248,8 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         acceptance=acceptance,
         effort_s=effort_s,
         num_cards=num_cards,
+        asks_beliefs=asks_beliefs,
+        worth_of_second=worth,
         num_particles=num_particles,
     )
 

@@ -3,7 +3,7 @@
 Pure: no clock, no port, no person, no truth. What the world has to do comes out as effects; what the world did comes in
 as events (calib/events.py). Folding the journal's events through `step` gives the same documents again.
 
-    choosing -> (operator) -> running -> comparing -> satisfied -> choosing ...     any -> paused -> unarmed -> ...
+    choosing -> (operator) -> running -> comparing or telling -> satisfied -> ...   any -> paused -> unarmed ...
     running -> unarmed where the person who leads has gone silent
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calib import documents, rounds
+from calib import documents, probes, rounds
 from calib.events import (
     Answer,
     Apply,
@@ -39,8 +39,14 @@ from calib.rounds import State
 from calib.setup import Setup
 from devices.home.types import OUTCOMES
 
-Phase = Literal["choosing", "operator", "running", "comparing", "satisfied", "paused", "unarmed", "finished"]
-_QUESTION = {"choosing": "choice", "operator": "ready", "comparing": "comparison", "satisfied": "good_enough"}
+Phase = Literal["choosing", "operator", "running", "comparing", "telling", "satisfied", "paused", "unarmed", "finished"]
+_QUESTION = {
+    "choosing": "choice",
+    "operator": "ready",
+    "comparing": "comparison",
+    "telling": "probe",
+    "satisfied": "good_enough",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +118,8 @@ def waiting_for(setup: Setup, session: Session) -> list[Effect]:
         return [prepare, Ask("ready", {})]
     if session.phase == "comparing":
         return [prepare, _comparison(setup, session)]
+    if session.phase == "telling":
+        return [prepare, _probe(setup, session)]
     if session.phase == "satisfied":
         return [prepare, Ask("good_enough", documents.standing(setup, session.state))]
     if session.phase == "unarmed":
@@ -147,6 +155,10 @@ def _comparison(setup: Setup, session: Session) -> Ask:
     return Ask("comparison", documents.comparison(setup, int(session.state.pair[0])))
 
 
+def _probe(setup: Setup, session: Session) -> Ask:
+    return Ask("probe", probes.shown(setup.scenario, int(session.state.probe[0])))
+
+
 def _answer(setup: Setup, session: Session, event: Answer) -> tuple[Session, list[Effect]]:
     value = np.array([event.value])
     times = np.array([event.attention_s]), np.array([event.wall_s])
@@ -168,6 +180,12 @@ def _answer(setup: Setup, session: Session, event: Answer) -> tuple[Session, lis
             return session, []
         state = rounds.compared(setup, session.state, value, *times)
         return _measure(setup, replace(session, state=state, round=replace(notes, comparison=event.value)))
+    if event.question == "probe":
+        probe = int(session.state.probe[0])
+        if not 0 <= event.value < len(probes.shown(setup.scenario, probe)["values"]):
+            return session, []
+        state = rounds.told(setup, session.state, value, *times)
+        return _measure(setup, replace(session, state=state, round=replace(notes, probe=event.value)))
     if event.value not in (0, 1):
         return session, []
     state = rounds.good_enough(session.state, value, *times)
@@ -204,6 +222,8 @@ def _reading(setup: Setup, session: Session, event: Reading) -> tuple[Session, l
     session = replace(session, state=state, round=replace(session.round, reading=event))
     if state.pair[0] >= 0:
         return replace(session, phase="comparing"), [_comparison(setup, session)]
+    if state.probe[0] >= 0:
+        return replace(session, phase="telling"), [_probe(setup, session)]
     return _measure(setup, session)
 
 

@@ -50,6 +50,11 @@ class Setup:
     pairs: Ints  # (R, 2) card numbers
 
     @property
+    def num_probes(self) -> int:
+        """Belief probes in the pool, modes by attributes: questions len(pairs), len(pairs) + 1, ..."""
+        return self.num_modes * self.num_attributes if self.scenario.asks_beliefs else 0
+
+    @property
     def num_reference(self) -> int:
         """|S_ref|."""
         return self.scenario.num_reference

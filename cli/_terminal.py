@@ -1,11 +1,12 @@
 """What a person at a terminal sees and types."""
 
+import math
 import os
 import sys
 import threading
 from typing import Any
 
-from calib.events import Quit
+from calib.events import Ask, Quit
 from calib.runner import Runner
 from calib.setup import Setup
 from cli._arguments import DEFAULT_JOURNAL
@@ -281,6 +282,10 @@ def _ask(screen: Screen, shown: dict[str, Any]) -> None:
         say(f"   1  {card(shown['a'])}")
         say(f"   2  {card(shown['b'])}")
         say("   =  about equal")
+    elif question == "probe":
+        v, name = shown["values"], shown["attribute"].replace("_", " ")
+        say(f"What do you expect of {shown['label']}: {name} in {shown['unit']}?")
+        say(f"  a number, about {v[0]:g} to {v[-1]:g}")
     elif question == "good_enough":
         for s in shown["standing"]:
             say(f"  {s['context']:<10} {brief(s['settings'])}: {card(s['card'])}")
@@ -339,7 +344,7 @@ def _reply(runner: Runner, screen: Screen, word: str) -> None:
         return
     question = pending.question
     wanted = {"ready": "", "arm": "arm"}.get(question)
-    value = _value(question, word, runner.run.setup) if wanted is None else 0 if word == wanted else None
+    value = _value(pending, word, runner.run.setup) if wanted is None else 0 if word == wanted else None
     if value is None:
         screen.line("  not understood; look at the choices above")
         return
@@ -349,7 +354,8 @@ def _reply(runner: Runner, screen: Screen, word: str) -> None:
         screen.line(f"  {error}: {word[:40]!r} is not used")
 
 
-def _value(question: str, word: str, setup: Setup) -> int | None:
+def _value(asked: Ask, word: str, setup: Setup) -> int | None:
+    question = asked.question
     if question == "choice":
         if word in ("a", "accept") and setup.role == "advisor":
             return setup.num_modes
@@ -357,6 +363,13 @@ def _value(question: str, word: str, setup: Setup) -> int | None:
             return int(word) - 1
     elif question == "comparison":
         return 2 if word in _EQUAL else {"1": 0, "2": 1}.get(word)
+    elif question == "probe":
+        try:
+            number = float(word.replace(",", "."))
+        except ValueError:
+            return None
+        values = asked.shown["values"]
+        return min(range(len(values)), key=lambda i: abs(values[i] - number)) if math.isfinite(number) else None
     elif question == "good_enough":
         return {"y": 1, "yes": 1, "n": 0, "no": 0}.get(word)
     return None

@@ -106,7 +106,8 @@ def state_line(link: Link) -> str:
     if not link.is_answered:
         return "The runner does not answer: what you see is old. STOP ends it, and with it the robot's run."
     phase = {"choosing": "waits for a choice", "operator": "waits for the operator", "running": "the robot cleans",
-             "comparing": "waits for a comparison", "satisfied": "waits for a yes or no", "paused": "paused",
+             "comparing": "waits for a comparison", "telling": "waits for an expectation",
+             "satisfied": "waits for a yes or no", "paused": "paused",
              "unarmed": "waits to be armed", "finished": "over", "opening": "opens the robot"}  # fmt: skip
     who = "this page leads" if link.leads else "this page watches" if status.get("lead") else "nobody leads"
     if status.get("lead_silent") and not link.leads:
@@ -163,9 +164,8 @@ def question(link: Link) -> None:
     if not pending:
         st.info("One moment.")
         return
-    {"choice": _choice, "comparison": _comparison, "good_enough": _good_enough, "ready": _ready, "arm": _arm}[
-        pending["question"]
-    ](link, pending)
+    drawn = {"choice": _choice, "comparison": _comparison, "probe": _probe, "good_enough": _good_enough}
+    (drawn | {"ready": _ready, "arm": _arm})[pending["question"]](link, pending)
 
 
 def _button(link: Link, pending: dict[str, Any], label: str, value: int = 0, primary: bool = False) -> None:
@@ -212,6 +212,19 @@ def _comparison(link: Link, pending: dict[str, Any]) -> None:
             st.html(cards.outcome(pending[side]))
             _button(link, pending, "Rather this", value)
     _button(link, pending, "About equal", 2)
+
+
+def _probe(link: Link, pending: dict[str, Any]) -> None:
+    name, values = pending["attribute"].replace("_", " "), pending["values"]
+    st.subheader(f"What do you expect of {literal(pending['label'])}?", anchor=False)
+    value = st.select_slider(
+        f"{literal(name)} in {literal(pending['unit'])}",
+        options=values,
+        value=values[len(values) // 2],
+        key=f"probe-{pending['number']}",
+        disabled=not link.leads,
+    )
+    _button(link, pending, "That is what I expect", values.index(value), primary=True)
 
 
 def _good_enough(link: Link, pending: dict[str, Any]) -> None:

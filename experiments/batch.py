@@ -19,6 +19,7 @@ from calib.setup import Setup
 from devices.home.types import OUTCOMES
 from experiments import oracle
 from experiments.live_person import answer_noise, attention_s
+from experiments.people import tell
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 Floats = NDArray[np.float64]
@@ -88,6 +89,10 @@ def simulate_sessions(
             u = answer_noise(setup, state, "comparison")
             seconds = np.full(num, attention_s(setup, "comparison"))
             state = rounds.compared(setup, state, model.compare(setup, truth, mind, state, u), seconds, seconds)
+        if (state.probe >= 0).any():
+            u = answer_noise(setup, state, "probe")
+            seconds = np.full(num, attention_s(setup, "probe"))
+            state = rounds.told(setup, state, tell(model, setup, truth, mind, state, u), seconds, seconds)
         if watch is not None:
             watch(state, False)
         state = rounds.measure(setup, state)

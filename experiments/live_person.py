@@ -15,6 +15,7 @@ from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 from devices.home.types import OUTCOMES
 from experiments import oracle
+from experiments.people import tell
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 _EFFORT = {"tool": "choose", "advisor": "decide"}  # what choosing is called in the effort table, by role
@@ -28,7 +29,8 @@ def answer_noise(setup: Setup, state: State, question: str) -> NDArray[np.float6
 
 def attention_s(setup: Setup, question: str) -> float:
     """Simulated seconds of attention for a question, from the scenario's effort table."""
-    name = {"choice": _EFFORT[setup.role], "comparison": "compare", "good_enough": "good_enough"}[question]
+    own = {"comparison": "compare", "probe": "expect", "good_enough": "good_enough"}
+    name = _EFFORT[setup.role] if question == "choice" else own[question]
     return setup.scenario.effort_s[name]
 
 
@@ -59,6 +61,8 @@ class SimulatedPerson:
             self.rounds[state.round] = {"alone": self.setup.mode_setting[alone], "f_hat": self.mind.f_hat}
         elif question == "comparison":
             value = self.model.compare(self.setup, self.truth, self.mind, state, u)
+        elif question == "probe":
+            value = tell(self.model, self.setup, self.truth, self.mind, state, u)
         else:
             value = self.model.good_enough(self.setup, self.truth, self.mind, state, u)
         return int(value[0]), attention_s(self.setup, question)

@@ -89,7 +89,7 @@ def _belief(setup: Setup, blocks: Singles, value: Singles, step: Floats, taken: 
 
 
 def question(setup: Setup, state: State) -> Ints:
-    """The pair that the policy asks about. It knows this round's choice already."""
+    """The pair or probe that the policy asks about. It knows this round's choice already."""
     mover, kept = mover_of(setup), state.evidence
     assert isinstance(kept, history.History)
     log_weight = np.zeros((len(state.people), setup.num_particles))
@@ -100,9 +100,19 @@ def question(setup: Setup, state: State) -> Ints:
                 log_weight[i] = mover.values(state.belief.person(i), kept, i)[1].ravel()
 
     over_people(work, len(state.people))
-    u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
-    pair: Ints = load_policy(setup.policy).choose(setup, state.belief, log_weight, u)
+    u, policy = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4), load_policy(setup.policy)
+    if hasattr(policy, "ask"):
+        number: Ints = policy.ask(setup, state, log_weight, u)
+        return number
+    pair: Ints = policy.choose(setup, state.belief, log_weight, u)
     return pair
+
+
+def outlook(setup: Setup, state: State, i: int, thin: int) -> tuple[Floats, Floats]:
+    """Mean and variance (M, J, P / thin) of what person i expects now, at every `thin`th particle."""
+    kept = state.evidence
+    assert isinstance(kept, history.History)
+    return mover_of(setup).outlook(state.belief.person(i), kept, i, thin)
 
 
 def measure(setup: Setup, state: State) -> Measured:

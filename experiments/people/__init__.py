@@ -11,6 +11,8 @@
 and, where they want to,
 
     gives_up(setup, truth, mind, state, u) -> (N,)       True: they leave instead of choosing; u (N, 1)
+    tell(setup, truth, mind, state, u) -> (N,)           what they say to a belief probe, a value of calib/probes.py;
+                                                         without it they say about what they expect
 
 `truth` is what the person is (experiments/truth.py), `mind` what they expect of the modes; `state` is read only for
 what a person sees: the context, the proposal, the question. `u` are the uniforms of this question, (N, 2 M + 3) for a
@@ -21,6 +23,7 @@ import importlib
 import math
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from calib.errors import UserError
 
@@ -36,6 +39,12 @@ _RANGES = {  # others: any finite number
     "aspiration": (0.0, 1.0),
     "threshold": (0.0, 1.0),
 }
+
+
+def tell(model: ModuleType, *args: Any) -> Any:
+    """What people of the model say to a belief probe."""
+    honest = importlib.import_module("experiments.people.rational")
+    return getattr(model, "tell", honest.tell)(*args)
 
 
 def person_names() -> list[str]:

@@ -1,8 +1,9 @@
 """Noisily rational on believed outcomes, learning from every run (definitions 2.3, 2.4, 2.5)."""
 
 import numpy as np
+from scipy.special import ndtri
 
-from calib import choice, rounds
+from calib import choice, probes, rounds
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.rounds import State
 from calib.setup import Setup
@@ -74,6 +75,17 @@ def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> 
         difference += gap[:, j] * truth.weights[:, j]
     log_probs = choice.comparison_log_probs(np, difference, truth.rationality[:, COMPARISON], truth.about_equal)
     return pick(log_probs, u[:, 0])
+
+
+def tell(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """The value nearest to what they expect, give or take. Where nothing is asked the answer does not count."""
+    beliefs, answer = setup.scenario.beliefs, np.zeros(len(u), np.int64)
+    assert beliefs is not None  # nothing is asked otherwise
+    mode, column = np.divmod(np.maximum(state.probe, 0), setup.num_attributes)
+    phi = mind.f_hat[np.arange(len(u)), mode, column] + beliefs.probe_sd * ndtri(u[:, 0])
+    for j, attribute in enumerate(setup.scenario.attributes):
+        answer[column == j] = probes.nearest(attribute, phi[column == j])
+    return answer
 
 
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
