@@ -12,6 +12,7 @@ from calib import alignment, honesty, live, probes, timing
 from calib.engines import load_engine
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
+from calib.identify import identified
 from calib.rounds import CLOCKS, State
 from calib.scenario import CHANNELS, Scenario
 from calib.setup import Setup
@@ -209,6 +210,7 @@ def stop(
         "standing": [int(v) for v in state.standing[0]],
         "belief": belief(setup, state),
         "honesty": honesty.figures(setup, state),
+        "identified": identified(setup, state),
         "time": {
             "true": None,
             "declared": time_of(state, declared_time(setup, state, completed, reason), completed),

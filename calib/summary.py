@@ -36,6 +36,7 @@ def summarise(entries: list[Entry], journal: str) -> dict[str, Any]:
         "prior_only": start["prior_only"],
         "belief": stop["belief"],
         "honesty": stop.get("honesty"),
+        "identified": stop.get("identified"),
         "reference_hash": start["reference_hash"],
         "map_source": start["map_source"],
         "map_sha256": start["map_sha256"],

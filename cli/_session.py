@@ -187,6 +187,10 @@ def complete(plan: Plan, session: Session, screen: "_terminal.Screen", pressed: 
         print(json.dumps(summary))
     else:
         screen.summary(summary)
+        if plan.setup.role == "advisor":
+            from experiments.declaring import reference
+
+            screen.line(_terminal.rule_line(reference(plan.setup)))
 
 
 def _audit(plan: Plan, pressed: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from calib.events import Ask, Quit
+from calib.identify import in_words
 from calib.runner import Runner
 from calib.setup import Setup
 from cli._arguments import DEFAULT_JOURNAL
@@ -135,6 +136,8 @@ class Screen:
             say(
                 f"  lift over default  {s['lift']['estimate']:+.2f} [{s['lift']['low']:+.2f}, {s['lift']['high']:+.2f}]"
             )
+        if s["identified"]:
+            say(f"  the answers speak about {in_words(s['identified'])}")
         say("time to alignment")
         for name in ("true", "declared", "accepted", "verified"):
             say(f"  {name:<18} {when(s['time'][name])}")
@@ -294,6 +297,17 @@ def _ask(screen: Screen, shown: dict[str, Any]) -> None:
         say("Put the robot at its start, clear the floor, then press Enter.")
     elif question == "arm":
         say(f"The robot stands still ({shown['reason']}). Check that it may move, then type arm{_within(shown)}.")
+
+
+def rule_line(found: dict[str, Any]) -> str:
+    """How often the rule behind the declared time is wrong."""
+    rule = f"declared: P(aligned) of {1 - found['parameter']:g} or more"
+    if found["false_declaration_rate"] is None:
+        return f"{rule}; none of {found['people']} simulated people was declared by it"
+    return (
+        f"{rule}; false in {found['false_declaration_rate']:.1%} [{found['low']:.1%}, {found['high']:.1%}] of "
+        f"{found['declarations']} declarations on {found['people']} simulated people ({found['engine']})"
+    )
 
 
 def _within(arm: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import streamlit as st
 from calib.documents import card
 from calib.errors import JournalError, UserError
 from calib.gaps import GAPS
+from calib.identify import in_words
 from calib.journal import Entry, open_journal
 from calib.scenario import Scenario, load_scenario_text
 from calib.summary import summarise
@@ -303,6 +304,8 @@ def summary(entries: list[Entry], url: str) -> None:
     second.metric(f"P(degree at least {1 - start['eps']:g})", f"{degree['p_aligned']:.2f}", border=True)
     prior = s["prior_only"]
     second.caption(f"before any answer the degree was {prior['mean']:.2f} [{prior['low']:.2f}, {prior['high']:.2f}]")
+    if s["identified"]:
+        st.caption(f"The answers speak about {in_words(s['identified'])}.")
     if s["true_degree"] is None:
         third.metric("true degree", "not known", help="of a real person nobody knows it", border=True)
     else:
