@@ -12,7 +12,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
-from calib.engines import engine_names
+from calib.engines import engine_names, load_engine
 from calib.errors import UserError
 from calib.gaps import GAPS
 from calib.scenario import load_scenario
@@ -220,7 +220,8 @@ def test_every_engine_gives_the_same_data_for_any_chunks_and_jobs(engine: str, t
     assert one["data_sha256"] == two["data_sha256"]
     assert one["plan"]["engine"] == engine
     label = simulate_part(plan_of(**asked), (0, 0, 4)).to_pydict()["engine"]
-    assert set(label) == {"oracle" if engine == "oracle" else f"{engine}/intent/64"}
+    tier = load_engine(engine).TIER
+    assert set(label) == {"oracle" if engine == "oracle" else f"{engine}/{tier}/64"}
 
 
 def test_a_part_is_a_function_of_the_plan() -> None:
