@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 
+from calib.engines import engine_names, load_engine
 from calib.policies import policy_names
 from calib.scenario import ROLES, load_scenario
 from calib.setup import make_setup
@@ -15,15 +16,19 @@ from experiments.people import rational
 
 
 def main() -> None:
-    """Maps first, then two rounds of two people in every role and policy."""
+    """Maps first, then two rounds of two people in every role and policy, and under every engine."""
     for name in ("apartment", "arena"):
         print(f"laying out the outcome map of {name} ...", file=sys.stderr, flush=True)
         make_setup(load_scenario(name))
-    print("compiling the belief engine ...", file=sys.stderr, flush=True)
+    print("compiling the belief engines ...", file=sys.stderr, flush=True)
     for role in ROLES:
         for policy in policy_names():
             setup = make_setup(load_scenario("arena"), role=role, policy=policy, max_rounds=2, num_particles=64)
             simulate_sessions(setup, rational, {}, np.arange(2))
+    for engine in engine_names():
+        particles = None if load_engine(engine).TIER == "known" else 64
+        setup = make_setup(load_scenario("arena"), engine=engine, max_rounds=2, num_particles=particles)
+        simulate_sessions(setup, rational, {}, np.arange(2))
 
 
 if __name__ == "__main__":
