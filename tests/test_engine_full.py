@@ -11,11 +11,10 @@ from calib.engines import full, load_engine
 from calib.errors import UserError
 from calib.history import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE, RUN
 from calib.setup import Setup
-from experiments.batch import run_outcome, simulate_sessions
+from experiments.batch import simulate_sessions
 from experiments.expand import documents
-from experiments.live_person import answer_noise
 from experiments.people import rational
-from experiments.truth import draw_truth, first_mind
+from halfway import before_measuring
 
 Make = Callable[..., Setup]
 
@@ -62,25 +61,14 @@ def test_a_person_is_the_same_in_any_batch(lab: Make) -> None:
 def test_predictions_are_what_the_update_weighs_by(lab: Make, role: str) -> None:
     """The chance of both answers of a round is the particles' mean likelihood, by the compiled kernel."""
     setup = lab(engine="full", role=role, num_particles=512, max_rounds=3)
-    zero, people = np.zeros(3), np.arange(3)
-    truth = draw_truth(setup, people, {})
-    mind, state = first_mind(setup, people, truth), rounds.begin_session(setup, people)
-    for _ in range(3):
-        state = rounds.begin_round(setup, state)
-        option = rational.choose(setup, truth, mind, state, answer_noise(setup, state, "choice"))
-        state = rounds.chosen(setup, state, option, zero, zero)
-        z, seconds = run_outcome(setup, state)
-        mind = rational.experience(setup, truth, mind, state, z)
-        state = rounds.question(setup, rounds.outcome(setup, state, z, seconds, seconds))
-        answer = rational.compare(setup, truth, mind, state, answer_noise(setup, state, "comparison"))
-        state = rounds.compared(setup, state, answer, zero, zero)
+    for t in (1, 2, 3):
+        state = before_measuring(setup, np.arange(3), t)
         found = full.predict(setup, state)
         assert np.allclose(found.probability.sum(axis=2), 1.0)
         for i in range(3):
             new = full.mover_of(setup).values(state.belief.person(i), state.evidence, i)[1]
             both = np.prod([found.probability[i, k, found.answer[i, k]] for k in range(2)])
             assert np.log(np.mean(np.exp(new.astype(float)))) == pytest.approx(np.log(both), abs=2e-4)
-        state = rounds.measure(setup, state)
 
 
 def test_a_session_tells_the_gaps_by_what_was_believed(lab: Make) -> None:
