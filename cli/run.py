@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="apartment",
         metavar="SCENARIO",
-        help="a TOML file, or apartment or arena, which come with the lab (apartment)",
+        help="a TOML file, or apartment, arena or beliefs, which come with the lab (apartment)",
     )
     add("--device", default="simvac", metavar="SPEC", help="simvac, roomba:emulator, roomba:/dev/ttyUSB0, ... (simvac)")
     add(

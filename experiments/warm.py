@@ -17,7 +17,7 @@ from experiments.people import rational
 
 def main() -> None:
     """Maps first, then two rounds of two people in every role and policy, and under every engine."""
-    for name in ("apartment", "arena"):
+    for name in ("apartment", "arena"):  # beliefs has the apartment's
         print(f"laying out the outcome map of {name} ...", file=sys.stderr, flush=True)
         make_setup(load_scenario(name))
     print("compiling the belief engines ...", file=sys.stderr, flush=True)
@@ -27,7 +27,7 @@ def main() -> None:
             simulate_sessions(setup, rational, {}, np.arange(2))
     for engine in engine_names():
         particles = None if load_engine(engine).TIER == "known" else 64
-        setup = make_setup(load_scenario("arena"), engine=engine, max_rounds=2, num_particles=particles)
+        setup = make_setup(load_scenario("beliefs"), engine=engine, max_rounds=2, num_particles=particles)
         simulate_sessions(setup, rational, {}, np.arange(2))
 
 

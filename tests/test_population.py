@@ -25,8 +25,8 @@ from sessions import Lab
 
 
 def plan_of(**changes: Any) -> Plan:
-    """Forty people of the arena in four conditions, small beliefs."""
-    scenario = load_scenario("arena")
+    """Forty people of the arena in four conditions, small beliefs; of the apartment where what they expect matters."""
+    scenario = load_scenario("beliefs" if changes.get("engine") == "full" else "arena")
     asked: dict[str, Any] = {
         "roles": ["tool", "advisor"],
         "policies": ["random", "information_gain"],
