@@ -103,7 +103,7 @@ def _force(session: Session, forced: dict[int, dict[str, Any]] | None) -> Sessio
         state = replace(state, proposal=np.array([document["proposal"]]))
     if state.pair[0] >= 0 and comparison is not None:
         state = replace(state, pair=np.array([comparison["pair"]]))
-    if state.probe[0] >= 0 and document["probe"] is not None:
+    if state.probe[0] >= 0 and document.get("probe"):
         state = replace(state, probe=np.array([document["probe"]["probe"]]))
     return replace(session, state=state)
 
