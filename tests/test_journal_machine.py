@@ -80,7 +80,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert done.runs == len(own)
         assert done.entries == sum(len(self.written.get(run, [])) for run in own)
         assert (done.already is None) == (person in self.enrolled)
-        self.erased_runs |= own
+        self.erased_runs |= own & set(self.written)  # of a run without an entry nothing is left, its name neither
         self.owner = {run: owner for run, owner in self.owner.items() if run not in own}
         self.enrolled.discard(person)
         self.erased_people.add(person)
