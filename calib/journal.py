@@ -192,8 +192,7 @@ class Journal:
     def _append(
         self, connection: sa.Connection, run: str, texts: Sequence[tuple[EntryType, dict[str, Any], str]]
     ) -> tuple[int, str]:
-        if connection.execute(sa.select(tombstones.c.run).where(tombstones.c.run == run)).first():
-            raise JournalError(f"journal {self.where}: run {run} was erased: start a new run")
+        _not_erased(connection, self.where, run)
         written_at = self.now()
         seq, chain = self._heads[run] if run in self._heads else self._read_head(connection, run)
         if seq == 0:
@@ -307,13 +306,20 @@ def _columns_of_stop(body: dict[str, Any]) -> dict[str, str]:
     return {"stop_reason": reason if isinstance(reason, str) else "stopped"}
 
 
+def _not_erased(connection: sa.Connection, where: str, run: str) -> None:
+    """The name of an erased run is not used again, also where the run had no entry yet."""
+    if connection.execute(sa.select(tombstones.c.run).where(tombstones.c.run == run)).first():
+        raise JournalError(f"journal {where}: run {run} was erased: start a new run")
+
+
 def link_run(connection: sa.Connection, where: str, pseudonym: str, run: str) -> None:
-    """Note whose run it is; again is no error, another person's run is."""
+    """Note whose run it is; again is no error, another person's run is, and an erased one."""
     gone = sa.select(tombstones.c.id).where(tombstones.c.pseudonym_hash == pseudonym_hash(pseudonym))
     if connection.execute(gone).first():
         raise JournalError(
             f"journal {where}: participant {pseudonym} was erased: enrol the person under another pseudonym"
         )
+    _not_erased(connection, where, run)
     owner = connection.execute(sa.select(participant_runs.c.pseudonym).where(participant_runs.c.run == run)).scalar()
     if owner is None:
         connection.execute(participant_runs.insert().values(pseudonym=pseudonym, run=run))

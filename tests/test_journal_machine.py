@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert done.runs == len(own)
         assert done.entries == sum(len(self.written.get(run, [])) for run in own)
         assert (done.already is None) == (person in self.enrolled)
-        self.erased_runs |= own & set(self.written)  # of a run without an entry nothing is left, its name neither
+        self.erased_runs |= own
         self.owner = {run: owner for run, owner in self.owner.items() if run not in own}
         self.enrolled.discard(person)
         self.erased_people.add(person)
@@ -107,3 +108,17 @@ class JournalMachine(RuleBasedStateMachine):
 
 TestJournalMachine = JournalMachine.TestCase
 TestJournalMachine.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+
+
+def test_the_name_of_an_erased_run_is_not_given_away(tmp_path):
+    """Also that of a run which had no entry yet: the next person's erasure met its tombstone."""
+    with closing(open_journal(f"sqlite:///{tmp_path / 'calib.db'}")) as journal:
+        for person in ("p1", "p2"):
+            enrol(journal, person, "v1")
+        link(journal, "p1", "a")
+        erase_participant(journal, "p1")
+        with pytest.raises(JournalError, match="run a was erased"):
+            link(journal, "p2", "a")
+        with pytest.raises(JournalError, match="run a was erased"):
+            journal.append_many("a", [("event", {})])
+        assert erase_participant(journal, "p2").runs == 0
