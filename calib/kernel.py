@@ -18,7 +18,7 @@ from numba import njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from calib.vector import add_products, exp32, log32
+from calib.vector import add_products, exp32, exp64, log32
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,7 +87,7 @@ def _exp_of(x: Any) -> Any:
         return exp32(x)
 
     def double(x: Any) -> Any:
-        return _exp64(x)
+        return exp64(x)
 
     return single if x == types.float32 else double
 
@@ -132,26 +132,6 @@ def _one_less_exp32(x: Any) -> Any:
 
 
 _SERIES_TO, _THIRD, _QUARTER, _FIFTH = (np.float32(v) for v in (0.1, 1 / 3, 1 / 4, 1 / 5))
-
-
-@njit(**_EACH)
-def _exp64(x: float) -> float:
-    """e^x, relative error 2e-13, x clipped to +-700: numba's wheels have no vector exp."""
-    x = min(max(x, -700.0), 700.0)
-    t = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 * 2^52 leaves the rounded integer in the low bits
-    n = t - 6755399441055744.0
-    r = x - n * 0.6931471803691238
-    r = r - n * 1.9082149292705877e-10
-    y = 2.755731922398589e-07 * r + 2.7557319223985893e-06
-    y = y * r + 2.48015873015873e-05
-    y = y * r + 0.0001984126984126984
-    y = y * r + 0.001388888888888889
-    y = y * r + 0.008333333333333333
-    y = y * r + 0.041666666666666664
-    y = y * r + 0.16666666666666666
-    y = y * r + 0.5
-    y = y * r + 1.0
-    return (y * r + 1.0) * np.int64((np.float64(t).view(np.int64) + 1023) << 52).view(np.float64)
 
 
 @njit(cache=True, nogil=True)

@@ -129,13 +129,13 @@ class Mover:
         """(B, W) log density of all entries of the history's `row` at each particle; and of the new answers."""
         return self._values(mind.particles, story_of(history, row), mind.taken, 1.0)
 
-    def parameters(self, mind: Mind) -> tuple[Singles, Singles]:
-        """Weights (J, P) and normal parameters (E, P), in the order of calib.mental.EXTRAS, of all particles."""
-        blocks, _, width = mind.particles.shape
+    def parameters(self, particles: Singles) -> tuple[Singles, Singles]:
+        """Weights (J, P) and normal parameters (E, P), in the order of calib.mental.EXTRAS, of particles (B, D, W)."""
+        blocks, _, width = particles.shape
         weights = np.empty((blocks, self.terms.expectation.shape[1], width), np.float32)
         extras = np.empty((blocks, len(EXTRAS), width), np.float32)
         for b in range(blocks):
-            parameters(mind.particles[b], self.terms, weights[b], extras[b])
+            parameters(particles[b], self.terms, weights[b], extras[b])
         return _flat(weights), _flat(extras)
 
     def believed(self, mind: Mind, history: History, person: int, row: int, entry: int) -> Floats:
@@ -179,7 +179,7 @@ class Mover:
     def _cells(self, mind: Mind, story: Story, entry: int) -> "_Cells":
         """What the probes left of f_hat(0) and what runs made of it at an entry, all (M, J, P)."""
         prior = self.prior
-        weights, extras = (v.astype(np.float64) for v in self.parameters(mind))
+        weights, extras = (v.astype(np.float64) for v in self.parameters(mind.particles))
         rate = 1 / (1 + np.exp(-extras[LEARNING])) * prior.salience[:, None]  # (J, P)
         num_modes, num_attributes = prior.expectation.shape
         shape = (num_modes, num_attributes, weights.shape[1])

@@ -306,10 +306,7 @@ def _checked(setup: Setup, state: State) -> Checks | None:
 
 def _unlearnt(state: State, prior: Any, skip: int) -> State:
     """The state as if the prior were still believed, `skip` of this round's entries taken in all the same."""
-    taken = state.in_belief + skip
-    if "taken" in prior._fields:
-        prior = prior._replace(taken=taken)
-    return replace(state, belief=prior, in_belief=taken)
+    return replace(state, belief=prior, in_belief=state.in_belief + skip)
 
 
 def asks_good_enough(setup: Setup, round_number: int) -> bool:

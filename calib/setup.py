@@ -136,7 +136,8 @@ def make_setup(
 ) -> Setup:
     """A Setup, without `engine` with the scenario's usual one.
 
-    UserError for an unknown role, policy, engine or rule, and for limits that leave a context no mode."""
+    UserError for an unknown role, policy, engine or rule, and for limits that leave a context no mode.
+    """
     if role not in ROLES:
         raise UserError(f'--role: "{role}" is not a role; choose {" or ".join(ROLES)}')
     if stop_rule not in STOP_RULES:

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from calib.vector import exp64
 from experiments.choice_data import COMPARISON
 
 Floats = NDArray[np.float64]
@@ -69,28 +70,6 @@ def log_likelihood(
         for done in [pool.submit(work, *task) for task in tasks]:
             done.result()
     return value, gradient
-
-
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _exp(x: float) -> float:
-    """e^x, relative error 2e-13, x clipped to +-700; no call, so that a loop of these runs several lanes at a time."""
-    magic = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the rounded integer in the low bits
-    x = min(max(x, -700.0), 700.0)
-    t = x * 1.4426950408889634 + magic
-    n = t - magic
-    r = x - n * 0.6931471803691238
-    r = r - n * 1.9082149292705877e-10
-    y = 2.755731922398589e-07 * r + 2.7557319223985893e-06
-    y = y * r + 2.48015873015873e-05
-    y = y * r + 0.0001984126984126984
-    y = y * r + 0.001388888888888889
-    y = y * r + 0.008333333333333333
-    y = y * r + 0.041666666666666664
-    y = y * r + 0.16666666666666666
-    y = y * r + 0.5
-    y = y * r + 1.0
-    y = y * r + 1.0
-    return y * np.int64((np.float64(t).view(np.int64) + np.int64(1023)) << np.int64(52)).view(np.float64)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -167,7 +146,7 @@ def _add(
                 slope[p] = worth[pick, p] - top[p]  # the log odds of what was chosen
             for k in range(count):
                 for p in range(num):
-                    worth[k, p] = _exp(worth[k, p] - top[p])
+                    worth[k, p] = exp64(worth[k, p] - top[p])
                 for p in range(num):
                     total[p] += worth[k, p]
             for p in range(num):

@@ -42,7 +42,7 @@ def test_particles_are_the_same_twice(lab: Make) -> None:
     state = simulate_sessions(setup, rational, {}, np.arange(2)).state
     mover = full.mover_of(setup)
     for i in range(2):
-        w, extras = mover.parameters(state.belief.person(i))
+        w, extras = mover.parameters(state.belief.mind[i])
         assert np.allclose(live.intent(state.belief, 3)[i], w, atol=1e-6)
         assert np.allclose(state.belief.particles[i, 2:5], extras[:3])
         own = full.own_parameters(state.belief, i)
@@ -66,7 +66,7 @@ def test_predictions_are_what_the_update_weighs_by(lab: Make, role: str) -> None
         found = full.predict(setup, state)
         assert np.allclose(found.probability.sum(axis=2), 1.0)
         for i in range(3):
-            new = full.mover_of(setup).values(state.belief.person(i), state.evidence, i)[1]
+            new = full.mover_of(setup).values(full.mind_of(state, i), state.evidence, i)[1]
             both = np.prod([found.probability[i, k, found.answer[i, k]] for k in range(2)])
             assert np.log(np.mean(np.exp(new.astype(float)))) == pytest.approx(np.log(both), abs=2e-4)
 

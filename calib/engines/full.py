@@ -39,12 +39,7 @@ class Belief(NamedTuple):
     step: Floats  # (N,)
     mind: Singles  # (N, B, D', W) in those of calib/mind_kernel.py
     value: Singles  # (N, B, W)
-    taken: Ints  # (N,)
     mental: Floats  # (N, 2, P) logit of the learning rate, log of the spread
-
-    def person(self, i: int) -> Mind:
-        """One person's, as it moves."""
-        return Mind(self.mind[i], self.value[i], float(self.step[i]), int(self.taken[i]))
 
 
 def check(setup: Setup) -> None:
@@ -63,29 +58,32 @@ def mover_of(setup: Setup, threads: int = 1) -> Mover:
     return Mover(setup.mind, setup.seed, threads)
 
 
+def mind_of(state: State, i: int) -> Mind:
+    """Person i's belief as it moves."""
+    belief = state.belief
+    return Mind(belief.mind[i], belief.value[i], float(belief.step[i]), int(state.in_belief[i]))
+
+
 def start(setup: Setup, people: Ints) -> Belief:
     """Particles from the prior."""
     mover = mover_of(setup)
     minds = [mind.start(mover.prior, int(person), setup.seed, setup.num_particles) for person in people]
     step = np.array([m.step for m in minds])
-    return _belief(
-        setup, np.stack([m.particles for m in minds]), np.stack([m.value for m in minds]), step, np.zeros_like(people)
-    )
+    return _belief(setup, np.stack([m.particles for m in minds]), np.stack([m.value for m in minds]), step)
 
 
-def _belief(setup: Setup, blocks: Singles, value: Singles, step: Floats, taken: Ints) -> Belief:
+def _belief(setup: Setup, blocks: Singles, value: Singles, step: Floats) -> Belief:
     num, last = len(blocks), setup.num_attributes - 1
     particles = np.empty((num, last + len(_INTENT_ROWS), setup.num_particles))
     mental = np.empty((num, len(_OWN), setup.num_particles))
-    belief = Belief(particles, step, blocks, value, taken, mental)
     mover = mover_of(setup)
     for i in range(num):
-        w, extras = mover.parameters(belief.person(i))
+        w, extras = mover.parameters(blocks[i])
         log_w = np.log(np.maximum(w.astype(np.float64), 1e-30))
         particles[i, :last] = log_w[:-1] - log_w[-1:]
         particles[i, last:] = extras[_INTENT_ROWS]
         mental[i] = extras[[LEARNING, BELIEF_SD]]
-    return belief
+    return Belief(particles, step, blocks, value, mental)
 
 
 def question(setup: Setup, state: State) -> Ints:
@@ -97,7 +95,7 @@ def question(setup: Setup, state: State) -> Ints:
     def work(low: int, high: int) -> None:
         for i in range(low, high):
             if state.active[i]:
-                log_weight[i] = mover.values(state.belief.person(i), kept, i)[1].ravel()
+                log_weight[i] = mover.values(mind_of(state, i), kept, i)[1].ravel()
 
     over_people(work, len(state.people))
     u, policy = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4), load_policy(setup.policy)
@@ -112,7 +110,7 @@ def outlook(setup: Setup, state: State, i: int, thin: int) -> tuple[Floats, Floa
     """Mean and variance (M, J, P / thin) of what person i expects now, at every `thin`th particle."""
     kept = state.evidence
     assert isinstance(kept, history.History)
-    return mover_of(setup).outlook(state.belief.person(i), kept, i, thin)
+    return mover_of(setup).outlook(mind_of(state, i), kept, i, thin)
 
 
 def measure(setup: Setup, state: State) -> Measured:
@@ -120,19 +118,19 @@ def measure(setup: Setup, state: State) -> Measured:
     kept, before, num = state.evidence, state.belief, len(state.people)
     assert isinstance(kept, history.History)
     mover = mover_of(setup, live.num_threads() if num == 1 else 1)
-    particles, value, step, taken = before.mind.copy(), before.value.copy(), before.step.copy(), before.taken.copy()
+    particles, value, step = before.mind.copy(), before.value.copy(), before.step.copy()
     diagnostics = live.Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
 
     def work(low: int, high: int) -> None:
         for i in range(low, high):
             if state.active[i]:
-                after, effort = mover.update(before.person(i), kept, int(state.people[i]), i)
-                particles[i], value[i], step[i], taken[i] = after.particles, after.value, after.step, after.taken
+                after, effort = mover.update(mind_of(state, i), kept, int(state.people[i]), i)
+                particles[i], value[i], step[i] = after.particles, after.value, after.step
                 diagnostics.ess[i], diagnostics.stages[i] = effort.ess, effort.steps
                 diagnostics.accept[i] = effort.accept
 
     over_people(work, num)
-    return measured(setup, state, _belief(setup, particles, value, step, taken), diagnostics)
+    return measured(setup, state, _belief(setup, particles, value, step), diagnostics)
 
 
 def believed(setup: Setup, state: State) -> NDArray[np.float64]:
@@ -144,13 +142,13 @@ def believed(setup: Setup, state: State) -> NDArray[np.float64]:
         kind = kept.kind[i, : kept.num[i]]
         menus = np.flatnonzero((kind == MODE_CHOICE) | (kind == ACCEPT_OVERRIDE))
         entry = int(menus[-1]) if len(menus) else int(kept.num[i])
-        out[i] = mover.believed(state.belief.person(i), kept, int(person), i, entry)
+        out[i] = mover.believed(mind_of(state, i), kept, int(person), i, entry)
     return out
 
 
 def predict(setup: Setup, state: State) -> Predicted:
     """How probable every option of the new answers was at the particles that have not taken them in."""
-    return predicted(setup, state, lambda i: _options(setup, state, i, int(state.belief.taken[i])))
+    return predicted(setup, state, lambda i: _options(setup, state, i, int(state.in_belief[i])))
 
 
 def answered(setup: Setup, state: State, person: int) -> Answered:
@@ -162,7 +160,7 @@ def _options(setup: Setup, state: State, i: int, first: int) -> Options:
     """Channel, answer and option probabilities of the answers of a person from the entry `first` on."""
     mover, kept = mover_of(setup), state.evidence
     assert isinstance(kept, history.History)
-    x, own, person = state.belief.particles[i], state.belief.person(i), int(state.people[i])
+    x, own, person = state.belief.particles[i], mind_of(state, i), int(state.people[i])
     w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
     found = []
     for a in range(first, int(kept.num[i])):

@@ -18,9 +18,10 @@ from calib.engines import load_engine
 from calib.live import Belief, Floats, Ints, over_people
 from calib.policies import posterior_regret
 from calib.policies._draws import EACH, FAST, Draws, Table, best_of_draws, draws_of, draws_of_single, table_of
+from calib.policies.posterior_regret import centred_rows
 from calib.rounds import State
 from calib.setup import Setup
-from calib.vector import Single, Singles, dot_rows, rows32
+from calib.vector import Single, Singles, rows32, total
 
 _BINS = 8  # of what may be said
 _THIN = 4  # of the particles every fourth for probes: their score is a sum over all of them for every cell
@@ -87,21 +88,12 @@ def _score(draws: Draws, table: Table, mean: Floats, sd: Floats, edges: Floats, 
     num_attributes, num = draws.weights.shape[1:]
     num_contexts, half = table.phi.shape[0], table.phi.shape[0] * num_attributes
     part, least, rows = rows32(num_contexts, num), rows32(num_contexts, num), rows32(2 * half, num)
-    best, utility = np.empty((num_contexts, num), np.int64), rows32(2, num)
+    best, used, utility = np.empty((num_contexts, num), np.int64), np.empty(half, np.int64), rows32(2, num)
     bins = edges.shape[1] + 1
     joint, below = rows32(1, num), np.empty(num)
     weights, share = draws.weights[0], draws.share[0]
     best_of_draws(table.phi, table.feasible, table.context_p, weights, best, part, least, utility)
-    for x in range(num_contexts):
-        for j in range(num_attributes):
-            k = x * num_attributes + j
-            for p in range(num):
-                rows[k, p] = part[x, p] * weights[j, p]
-                rows[half + k, p] = table.phi[x, best[x, p], j]
-            for row in (k, half + k):
-                middle = dot_rows(rows, row, draws.share, 0)
-                for p in range(num):
-                    rows[row, p] -= middle
+    count = centred_rows(table.phi, best, part, weights, draws.share, 0, rows, used)
     for c in range(out.shape[0]):
         out[c] = _ZERO
         for p in range(num):
@@ -113,20 +105,12 @@ def _score(draws: Draws, table: Table, mean: Floats, sd: Floats, edges: Floats, 
                     up_to = 0.5 * (1.0 + math.erf((edges[c, b] - mean[c, p]) / (sd[c, p] * math.sqrt(2.0))))
                 joint[0, p] = share[p] * np.float32(up_to - below[p])
                 below[p] = up_to
-            chance = _sum(joint)
+            chance = total(joint[0])
             if chance > _LEAST:
                 drop = _ZERO
-                for k in range(half):
-                    drop += _both(rows, k, half + k, joint)
+                for n in range(count):
+                    drop += _both(rows, used[n], half + used[n], joint)
                 out[c] += drop / chance
-
-
-@njit(**FAST)
-def _sum(joint: Singles) -> Single:
-    total = _ZERO
-    for p in range(joint.shape[1]):
-        total += joint[0, p]
-    return total
 
 
 @njit(**FAST)

@@ -62,20 +62,7 @@ def _score(draws: Draws, table: Table, out: Singles) -> None:
         weights, share = draws.weights[i], draws.share[i]
         odds(table.cards, weights, draws.rationality[i], up)
         best_of_draws(table.phi, table.feasible, table.context_p, weights, best, part, least, utility)
-        count = 0
-        for x in range(num_contexts):
-            for j in range(num_attributes):
-                k = x * num_attributes + j
-                differs = False
-                for p in range(num):
-                    rows[k, p] = part[x, p] * weights[j, p]
-                    rows[half + k, p] = table.phi[x, best[x, p], j]
-                    differs |= rows[half + k, p] != rows[half + k, 0]
-                if differs:
-                    used[count] = k
-                    count += 1
-                    _centre(rows, k, draws.share, i)
-                    _centre(rows, half + k, draws.share, i)
+        count = centred_rows(table.phi, best, part, weights, draws.share, i, rows, used)
         for r in range(table.pairs.shape[0]):
             answers(up, draws.threshold[i], share, table.pairs[r, 0], table.pairs[r, 1], joint, 0)
             of_a, of_b, of_equal = _ZERO, _ZERO, _ZERO
@@ -89,6 +76,32 @@ def _score(draws: Draws, table: Table, out: Singles) -> None:
             drop = of_a / first if first > _LEAST else _ZERO
             drop += of_b / second if second > _LEAST else _ZERO
             out[i, r] = drop + (of_equal / equal if equal > _LEAST else _ZERO)
+
+
+@njit(**EACH)
+def centred_rows(
+    phi: Singles, best: Ints, part: Singles, weights: Singles, share: Singles, i: int, rows: Singles, used: Ints
+) -> int:
+    """rows (2 X J, P): v of each draw, and behind it phi of its best setting, both less their mean by share[i].
+
+    The numbers of those that differ among draws go to `used`, and their count is returned.
+    """
+    num_contexts, num_attributes = part.shape[0], weights.shape[0]
+    half, num, count = num_contexts * num_attributes, weights.shape[1], 0
+    for x in range(num_contexts):
+        for j in range(num_attributes):
+            k = x * num_attributes + j
+            differs = False
+            for p in range(num):
+                rows[k, p] = part[x, p] * weights[j, p]
+                rows[half + k, p] = phi[x, best[x, p], j]
+                differs |= rows[half + k, p] != rows[half + k, 0]
+            if differs:
+                used[count] = k
+                count += 1
+                _centre(rows, k, share, i)
+                _centre(rows, half + k, share, i)
+    return count
 
 
 @njit(**EACH)
