@@ -27,6 +27,7 @@ from calib import live, mind, rounds
 from calib.audit import sample_posterior
 from calib.evidence import Evidence
 from calib.mental import EXTRAS, MindPrior
+from calib.questions import PAIR
 from calib.scenario import Beliefs, load_scenario
 from calib.setup import Setup, make_setup
 from experiments.batch import run_outcome
@@ -71,7 +72,7 @@ def timed_sessions(setup: Setup, num_people: int) -> tuple[Times, rounds.State]:
             ran = rounds.outcome(setup, state, z, robot_s, robot_s)
             state = timed(times, "choice", rounds.question, setup, ran)
             answer = rational.compare(setup, truth, their_mind, state, answer_noise(setup, state, "comparison"))
-            state = rounds.compared(setup, state, answer, zero, zero)
+            state = rounds.answered(setup, state, PAIR, answer, zero, zero)
             state = timed(times, "update", rounds.measure, setup, state)
             times.setdefault("round", []).append(time.perf_counter() - begun)
             if isinstance(state.evidence, Evidence):

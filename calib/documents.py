@@ -13,6 +13,7 @@ from calib.engines import load_engine
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
 from calib.identify import identified
+from calib.questions import KINDS, PAIR, PROBE
 from calib.rounds import CLOCKS, State
 from calib.scenario import CHANNELS, Scenario
 from calib.setup import Setup
@@ -29,8 +30,7 @@ class RoundNotes:
     f_hat: NDArray[np.float64] | None = None  # (1, M, J) at the time of the choice
     option: int = -1
     reading: Reading | None = None
-    comparison: int | None = None
-    probe: int | None = None
+    answer: int | None = None  # to the question after the run
 
 
 def start(setup: Setup, state: State, person: int, facts: dict[str, Any]) -> dict[str, Any]:
@@ -73,10 +73,12 @@ def card(scenario: Scenario, z: Sequence[float] | NDArray[np.float64]) -> list[d
     ]
 
 
-def comparison(setup: Setup, pair: int) -> dict[str, Any]:
-    """The question of a pair: two outcome cards."""
-    a, b = setup.pairs[pair]
-    return {"pair": pair, "a": card(setup.scenario, setup.card_z[a]), "b": card(setup.scenario, setup.card_z[b])}
+def question(setup: Setup, kind: int, asked: int) -> dict[str, Any]:
+    """What a person is shown of question number `asked` of a kind: two outcome cards, or what may be expected."""
+    if kind == PROBE:
+        return probes.shown(setup.scenario, asked)
+    a, b = setup.pairs[asked]
+    return {"pair": asked, "a": card(setup.scenario, setup.card_z[a]), "b": card(setup.scenario, setup.card_z[b])}
 
 
 def standing(setup: Setup, state: State) -> dict[str, Any]:
@@ -98,7 +100,6 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
     assert notes.reading is not None and notes.f_hat is not None
     reading, x, s = notes.reading, int(state.context[0]), int(state.commanded[0])
     mode = int(setup.setting_mode[s])
-    pair = int(state.pair[0])
     asked = int(state.good_enough[0, state.round])
     clocks = state.clocks[0, state.round]
     return {
@@ -119,8 +120,7 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
             for i, name in enumerate(OUTCOMES)
         },
         "end": reading.end,
-        "comparison": None if pair < 0 else {"pair": pair, "answer": notes.comparison},
-        "probe": _told(setup, int(state.probe[0]), notes.probe),
+        **_asked(setup, state, notes.answer),
         "good_enough": None if asked < 0 else bool(asked),
         "degree": _degree(state),
         "trial_degree": float(state.estimate.trial[0]),
@@ -138,13 +138,18 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
     }
 
 
-def _told(setup: Setup, probe: int, answer: int | None) -> dict[str, Any] | None:
-    """A belief probe and what was said to it, None where none was asked."""
-    if probe < 0:
-        return None
-    shown = probes.shown(setup.scenario, probe)
-    value = None if answer is None else shown["values"][answer]
-    return {key: shown[key] for key in ("probe", "mode", "attribute", "unit")} | {"answer": answer, "value": value}
+def _asked(setup: Setup, state: State, answer: int | None) -> dict[str, Any]:
+    """By kind: the question after the run with its answer, None where it was of another kind."""
+    found: dict[str, Any] = dict.fromkeys(KINDS)
+    kind, asked = int(state.kind[0]), int(state.asked[0])
+    if kind == PAIR:
+        found["comparison"] = {"pair": asked, "answer": answer}
+    elif kind == PROBE:
+        shown = probes.shown(setup.scenario, asked)
+        value = None if answer is None else shown["values"][answer]
+        about = {key: shown[key] for key in ("probe", "mode", "attribute", "unit")}
+        found["probe"] = about | {"answer": answer, "value": value}
+    return found
 
 
 def belief(setup: Setup, state: State) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from calib.errors import UserError
 from calib.events import Answer, Effect, Event, Reading, Record, event_from_json
 from calib.journal import Entry, Journal
 from calib.provenance import platform_fingerprint
+from calib.questions import KINDS
 from calib.runner import Person
 from calib.scenario import load_scenario_text
 from calib.session import Session, begin, step
@@ -64,6 +65,9 @@ def setup_of(start: dict[str, Any]) -> Setup:
     return setup
 
 
+_ASKED = tuple(zip(KINDS, ("pair", "probe"), strict=True))  # where a round document says what was asked
+
+
 def fold(
     setup: Setup,
     start: dict[str, Any],
@@ -98,13 +102,12 @@ def _force(session: Session, forced: dict[int, dict[str, Any]] | None) -> Sessio
     document = (forced or {}).get(session.state.round)
     if document is None or session.phase == "finished":
         return session
-    state, comparison = session.state, document["comparison"]
+    state = session.state
     if document["proposal"] is not None:
         state = replace(state, proposal=np.array([document["proposal"]]))
-    if state.pair[0] >= 0 and comparison is not None:
-        state = replace(state, pair=np.array([comparison["pair"]]))
-    if state.probe[0] >= 0 and document.get("probe"):
-        state = replace(state, probe=np.array([document["probe"]["probe"]]))
+    for kind, (name, key) in enumerate(_ASKED):
+        if state.kind[0] >= 0 and document.get(name):
+            state = replace(state, kind=np.array([kind]), asked=np.array([document[name][key]]))
     return replace(session, state=state)
 
 

@@ -3,7 +3,7 @@
 A live session calls them with one person (calib/session.py), headless work with thousands. People who have stopped
 are not active: their rows stay as they are. The functions never see the truth that a simulator knows.
 
-The order in a round: begin, chosen, outcome, question, compared or told, measure, good_enough, end.
+The order in a round: begin, chosen, outcome, question, answered, measure, good_enough, end.
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from calib.evidence import Evidence
 from calib.history import History
 from calib.kernel import ACCEPT_OVERRIDE, MODE_CHOICE
 from calib.outcomes import scale
+from calib.questions import PAIR, PROBE
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -58,9 +59,9 @@ class State:
     last_mode: Ints  # (N,) mode that ran last, -1 for none
     standing: Ints  # (N, X) sigma_t
     commanded: Ints  # (N,) setting number of this round
-    pair: Ints  # (N,) comparison of this round, -1 for none
-    probe: Ints  # (N,) belief probe of this round, -1 for none
-    answer: Ints  # (N,) to either, -1 for none
+    kind: Ints  # (N,) of this round's question, a number of calib.questions.KINDS, -1 for none
+    asked: Ints  # (N,) its number within the kind, -1 for none
+    answer: Ints  # (N,) to it, -1 for none
     evidence: Evidence | History  # as the engine keeps it
     in_belief: Ints  # (N,) answers that the belief has taken in
     belief: Any  # the engine's
@@ -71,6 +72,20 @@ class State:
     clocks: Floats  # (N, T + 1, 5) cumulative at the end of each round, in the order of CLOCKS
     checks: Checks | None  # of the answers, None where the engine predicts none
     in_place: bool = False  # the tables above are written where they are: for callers that keep no older state
+
+    def of_kind(self, kind: int) -> Ints:
+        """(N,) the number of this round's question where it is of this kind, else -1."""
+        return np.where(self.kind == kind, self.asked, -1)
+
+    @property
+    def pair(self) -> Ints:
+        """(N,) comparison of this round, -1 for none."""
+        return self.of_kind(PAIR)
+
+    @property
+    def probe(self) -> Ints:
+        """(N,) belief probe of this round, -1 for none."""
+        return self.of_kind(PROBE)
 
 
 class Measured(NamedTuple):
@@ -118,8 +133,8 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
         last_mode=nothing,
         standing=np.full((num, setup.num_contexts), setup.default),
         commanded=np.full(num, setup.default),
-        pair=nothing,
-        probe=nothing,
+        kind=nothing,
+        asked=nothing,
         answer=nothing,
         evidence=kept.empty(num, room, setup.num_modes, setup.num_attributes),
         in_belief=np.zeros(num, np.int64),
@@ -153,8 +168,8 @@ def begin_round(setup: Setup, state: State) -> State:
         context=np.where(state.active, context, state.context),
         replicate=np.where(state.active, replicate, state.replicate),
         proposal=np.where(state.active, proposal, state.proposal),
-        pair=np.where(state.active, -1, state.pair),
-        probe=np.where(state.active, -1, state.probe),
+        kind=np.where(state.active, -1, state.kind),
+        asked=np.where(state.active, -1, state.asked),
         answer=np.where(state.active, -1, state.answer),
         clocks=clocks,
     )
@@ -228,38 +243,47 @@ def experience(
 
 
 def question(setup: Setup, state: State) -> State:
-    """The comparison or probe that the policy asks, -1 where it asks none. It knows this round's choice already."""
+    """What the policy asks, -1 where it asks nothing. It knows this round's choice already."""
     if setup.scenario.protocol.questions_per_round == 0:
         return state
-    number, pairs = load_engine(setup.engine).question(setup, state), len(setup.pairs)
+    kind, asked = setup.pool.parts(load_engine(setup.engine).question(setup, state))
     return replace(
-        state,
-        pair=np.where(state.active, np.where(number < pairs, number, -1), state.pair),
-        probe=np.where(state.active, np.where(number >= pairs, number - pairs, -1), state.probe),
+        state, kind=np.where(state.active, kind, state.kind), asked=np.where(state.active, asked, state.asked)
     )
 
 
-def compared(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
-    """After the answer (N,) to this round's question: 0 the first, 1 the second, 2 about equal."""
-    asked = state.active & (state.pair >= 0)
-    evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
-    if kept:
-        a, b = setup.pairs[np.maximum(state.pair, 0)].T
-        evidence = kept.add_comparison(evidence, asked, setup.cards[a], setup.cards[b], answer, state.in_place)
-    state = replace(state, evidence=evidence, answer=np.where(asked, answer, state.answer))
-    return spend(state, asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
+def num_answers(setup: Setup, state: State) -> int:
+    """How many answers the question of the first person has."""
+    if state.kind[0] == PAIR:
+        return 3
+    return len(probes.shown(setup.scenario, int(state.asked[0]))["values"])
 
 
-def told(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
-    """After the answer (N,) to this round's probe: the number of a value of calib/probes.py."""
-    asked = state.active & (state.probe >= 0)
+def answered(setup: Setup, state: State, kind: int, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
+    """After the answer (N,) of those whose question is of this kind.
+
+    Of a comparison 0 is the first card, 1 the second, 2 about equal; of a probe it is a value of calib/probes.py.
+    """
+    who = state.active & (state.kind == kind)
     evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
     if kept:
-        mode, attribute = np.divmod(np.maximum(state.probe, 0), setup.num_attributes)
-        said = probes.said(setup.scenario, np.where(asked, state.probe, -1), answer)
-        evidence = kept.add_probe(evidence, asked, mode, attribute, said, state.in_place)
-    state = replace(state, evidence=evidence, answer=np.where(asked, answer, state.answer))
-    return spend(state, asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
+        evidence = _ADD[kind](setup, state, kept, who, answer)
+    state = replace(state, evidence=evidence, answer=np.where(who, answer, state.answer))
+    return spend(state, who, attention_s=attention_s, wall_s=wall_s, effort=1.0)
+
+
+def _add_comparison(setup: Setup, state: State, kept: Any, who: Mask, answer: Ints) -> Any:
+    a, b = setup.pairs[np.maximum(state.pair, 0)].T
+    return kept.add_comparison(state.evidence, who, setup.cards[a], setup.cards[b], answer, state.in_place)
+
+
+def _add_probe(setup: Setup, state: State, kept: Any, who: Mask, answer: Ints) -> Any:
+    mode, attribute = np.divmod(np.maximum(state.probe, 0), setup.num_attributes)
+    said = probes.said(setup.scenario, np.where(who, state.probe, -1), answer)
+    return kept.add_probe(state.evidence, who, mode, attribute, said, state.in_place)
+
+
+_ADD = {PAIR: _add_comparison, PROBE: _add_probe}
 
 
 def measure(setup: Setup, state: State) -> State:

@@ -3,7 +3,7 @@
 Pure: no clock, no port, no person, no truth. What the world has to do comes out as effects; what the world did comes in
 as events (calib/events.py). Folding the journal's events through `step` gives the same documents again.
 
-    choosing -> (operator) -> running -> comparing or telling -> satisfied -> ...   any -> paused -> unarmed ...
+    choosing -> (operator) -> running -> asking -> satisfied -> ...   any -> paused -> unarmed ...
     running -> unarmed where the person who leads has gone silent
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calib import documents, probes, rounds
+from calib import documents, rounds
 from calib.events import (
     Answer,
     Apply,
@@ -35,16 +35,15 @@ from calib.events import (
     Stop,
     Tick,
 )
+from calib.questions import KINDS
 from calib.rounds import State
 from calib.setup import Setup
 from devices.home.types import OUTCOMES
 
-Phase = Literal["choosing", "operator", "running", "comparing", "telling", "satisfied", "paused", "unarmed", "finished"]
+Phase = Literal["choosing", "operator", "running", "asking", "satisfied", "paused", "unarmed", "finished"]
 _QUESTION = {
     "choosing": "choice",
     "operator": "ready",
-    "comparing": "comparison",
-    "telling": "probe",
     "satisfied": "good_enough",
 }
 
@@ -101,7 +100,7 @@ def step(setup: Setup, session: Session, event: Event) -> tuple[Session, list[Ef
             return _run(setup, replace(session, state=state))
         case Reading() if session.phase == "running":
             return _reading(setup, session, event)
-        case Answer() if _QUESTION.get(session.phase) == event.question:
+        case Answer() if _open_question(session) == event.question:
             return _answer(setup, session, event)
     return session, []
 
@@ -116,10 +115,8 @@ def waiting_for(setup: Setup, session: Session) -> list[Effect]:
         return [prepare, _apply(session.state)]
     if session.phase == "operator":
         return [prepare, Ask("ready", {})]
-    if session.phase == "comparing":
-        return [prepare, _comparison(setup, session)]
-    if session.phase == "telling":
-        return [prepare, _probe(setup, session)]
+    if session.phase == "asking":
+        return [prepare, _question(setup, session)]
     if session.phase == "satisfied":
         return [prepare, Ask("good_enough", documents.standing(setup, session.state))]
     if session.phase == "unarmed":
@@ -151,12 +148,15 @@ def _ask_arm(setup: Setup, session: Session) -> Ask:
     return Ask("arm", {"within_s": within_s, "reason": reasons[-1]})
 
 
-def _comparison(setup: Setup, session: Session) -> Ask:
-    return Ask("comparison", documents.comparison(setup, int(session.state.pair[0])))
+def _question(setup: Setup, session: Session) -> Ask:
+    kind, asked = int(session.state.kind[0]), int(session.state.asked[0])
+    return Ask(KINDS[kind], documents.question(setup, kind, asked))
 
 
-def _probe(setup: Setup, session: Session) -> Ask:
-    return Ask("probe", probes.shown(setup.scenario, int(session.state.probe[0])))
+def _open_question(session: Session) -> str | None:
+    if session.phase == "asking":
+        return KINDS[session.state.kind[0]]
+    return _QUESTION.get(session.phase)
 
 
 def _answer(setup: Setup, session: Session, event: Answer) -> tuple[Session, list[Effect]]:
@@ -175,17 +175,11 @@ def _answer(setup: Setup, session: Session, event: Answer) -> tuple[Session, lis
         if protocol.ready:
             return replace(session, phase="operator"), [Ask("ready", {})]
         return _run(setup, session)
-    if event.question == "comparison":
-        if event.value not in (0, 1, 2):
+    if session.phase == "asking":
+        if not 0 <= event.value < rounds.num_answers(setup, session.state):
             return session, []
-        state = rounds.compared(setup, session.state, value, *times)
-        return _measure(setup, replace(session, state=state, round=replace(notes, comparison=event.value)))
-    if event.question == "probe":
-        probe = int(session.state.probe[0])
-        if not 0 <= event.value < len(probes.shown(setup.scenario, probe)["values"]):
-            return session, []
-        state = rounds.told(setup, session.state, value, *times)
-        return _measure(setup, replace(session, state=state, round=replace(notes, probe=event.value)))
+        state = rounds.answered(setup, session.state, int(session.state.kind[0]), value, *times)
+        return _measure(setup, replace(session, state=state, round=replace(notes, answer=event.value)))
     if event.value not in (0, 1):
         return session, []
     state = rounds.good_enough(session.state, value, *times)
@@ -220,10 +214,8 @@ def _reading(setup: Setup, session: Session, event: Reading) -> tuple[Session, l
     state = rounds.outcome(setup, session.state, z, np.array([event.robot_s]), np.array([event.wall_s]))
     state = rounds.question(setup, state)
     session = replace(session, state=state, round=replace(session.round, reading=event))
-    if state.pair[0] >= 0:
-        return replace(session, phase="comparing"), [_comparison(setup, session)]
-    if state.probe[0] >= 0:
-        return replace(session, phase="telling"), [_probe(setup, session)]
+    if state.kind[0] >= 0:
+        return replace(session, phase="asking"), [_question(setup, session)]
     return _measure(setup, session)
 
 

@@ -12,6 +12,7 @@ from calib.mental import MindPrior, mind_prior_of
 from calib.outcomes import OutcomeMap, outcome_map, scale
 from calib.policies import load_policy
 from calib.prior import Prior, prior_of
+from calib.questions import PROBE, Pool
 from calib.scenario import ROLES, Scenario, digest
 from devices.home.types import OUTCOMES, Settings
 
@@ -50,9 +51,11 @@ class Setup:
     pairs: Ints  # (R, 2) card numbers
 
     @property
-    def num_probes(self) -> int:
-        """Belief probes in the pool, modes by attributes: questions len(pairs), len(pairs) + 1, ..."""
-        return self.num_modes * self.num_attributes if self.scenario.asks_beliefs else 0
+    def pool(self) -> Pool:
+        """The questions that there are: those of the scenario from which the engine learns."""
+        kinds = load_engine(self.engine).LEARNS_FROM
+        probes = self.num_modes * self.num_attributes if self.scenario.asks_beliefs and PROBE in kinds else 0
+        return Pool(len(self.pairs), probes)
 
     @property
     def num_reference(self) -> int:

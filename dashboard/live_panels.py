@@ -107,8 +107,7 @@ def state_line(link: Link) -> str:
     if not link.is_answered:
         return "The runner does not answer: what you see is old. STOP ends it, and with it the robot's run."
     phase = {"choosing": "waits for a choice", "operator": "waits for the operator", "running": "the robot cleans",
-             "comparing": "waits for a comparison", "telling": "waits for an expectation",
-             "satisfied": "waits for a yes or no", "paused": "paused",
+             "asking": "waits for an answer", "satisfied": "waits for a yes or no", "paused": "paused",
              "unarmed": "waits to be armed", "finished": "over", "opening": "opens the robot"}  # fmt: skip
     who = "this page leads" if link.leads else "this page watches" if status.get("lead") else "nobody leads"
     if status.get("lead_silent") and not link.leads:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from calib import rounds, timing
 from calib.engines.oracle import told
 from calib.gaps import Gaps
+from calib.questions import KINDS
 from calib.rounds import State
 from calib.setup import Setup
 from devices.home.types import OUTCOMES
 from experiments import oracle
 from experiments.live_person import answer_noise, attention_s
-from experiments.people import tell
+from experiments.people import answer_to
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 Floats = NDArray[np.float64]
@@ -85,14 +86,11 @@ def simulate_sessions(
         z, robot_s = run_outcome(setup, state)
         mind = model.experience(setup, truth, mind, state, z)
         state = rounds.question(setup, rounds.outcome(setup, state, z, robot_s, robot_s))
-        if (state.pair >= 0).any():
-            u = answer_noise(setup, state, "comparison")
-            seconds = np.full(num, attention_s(setup, "comparison"))
-            state = rounds.compared(setup, state, model.compare(setup, truth, mind, state, u), seconds, seconds)
-        if (state.probe >= 0).any():
-            u = answer_noise(setup, state, "probe")
-            seconds = np.full(num, attention_s(setup, "probe"))
-            state = rounds.told(setup, state, tell(model, setup, truth, mind, state, u), seconds, seconds)
+        for kind in np.unique(state.kind[state.active & (state.kind >= 0)]).tolist():
+            u = answer_noise(setup, state, KINDS[kind])
+            seconds = np.full(num, attention_s(setup, KINDS[kind]))
+            answer = answer_to(kind, model, setup, truth, mind, state, u)
+            state = rounds.answered(setup, state, kind, answer, seconds, seconds)
         if watch is not None:
             watch(state, False)
         state = rounds.measure(setup, state)

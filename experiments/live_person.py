@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import timing
+from calib.questions import KINDS
 from calib.rounds import CLOCKS, State
 from calib.session import Session
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 from devices.home.types import OUTCOMES
 from experiments import oracle
-from experiments.people import tell
+from experiments.people import answer_to
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 _EFFORT = {"tool": "choose", "advisor": "decide"}  # what choosing is called in the effort table, by role
@@ -59,10 +60,8 @@ class SimulatedPerson:
             value = self.model.choose(self.setup, self.truth, self.mind, state, u)
             alone = self.model.choose_alone(self.setup, self.truth, self.mind, u)
             self.rounds[state.round] = {"alone": self.setup.mode_setting[alone], "f_hat": self.mind.f_hat}
-        elif question == "comparison":
-            value = self.model.compare(self.setup, self.truth, self.mind, state, u)
-        elif question == "probe":
-            value = tell(self.model, self.setup, self.truth, self.mind, state, u)
+        elif question in KINDS:
+            value = answer_to(KINDS.index(question), self.model, self.setup, self.truth, self.mind, state, u)
         else:
             value = self.model.good_enough(self.setup, self.truth, self.mind, state, u)
         return int(value[0]), attention_s(self.setup, question)

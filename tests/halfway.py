@@ -3,6 +3,7 @@
 import numpy as np
 
 from calib import rounds
+from calib.questions import PAIR
 from calib.rounds import State
 from calib.setup import Setup
 from experiments.batch import run_outcome
@@ -26,5 +27,5 @@ def before_measuring(setup: Setup, people: np.ndarray, num_rounds: int) -> State
         mind = rational.experience(setup, truth, mind, state, z)
         state = rounds.question(setup, rounds.outcome(setup, state, z, robot_s, robot_s))
         answer = rational.compare(setup, truth, mind, state, answer_noise(setup, state, "comparison"))
-        state = rounds.compared(setup, state, answer, none, none)
+        state = rounds.answered(setup, state, PAIR, answer, none, none)
     return state

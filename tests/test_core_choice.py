@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 from calib import rounds
 from calib.choice import comparison_log_probs, learn, menu_log_probs, softplus
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
+from calib.questions import PAIR
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 from experiments.people import load_person
@@ -130,7 +131,7 @@ def test_people_compare_as_the_engine_expects(lab: Callable[..., Setup]) -> None
     model, _ = load_person("rational")
     pair = 5
     a, b = setup.pairs[pair]
-    state = replace(state, pair=np.full(num, pair))
+    state = replace(state, kind=np.full(num, PAIR), asked=np.full(num, pair))
     u = uniforms(stream_key(4, "test comparisons"), np.arange(num), 1, 1)
     answers = model.compare(setup, truth, mind, state, u)
     difference = (setup.cards[a] - setup.cards[b]) @ truth.weights[0]

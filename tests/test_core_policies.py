@@ -16,6 +16,7 @@ from calib.evidence import Evidence, empty_evidence
 from calib.kernel import COMPARISON
 from calib.policies import load_policy, policy_names
 from calib.policies.information_gain import expected_gain
+from calib.questions import PAIR
 from calib.rounds import State
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
@@ -144,7 +145,7 @@ def test_a_person_model(lab: Make, name: str, role: str) -> None:
     people = np.arange(num)
     truth = draw_truth(setup, people, parameters)
     mind = first_mind(setup, people, truth)
-    state = replace(after_some_rounds(setup, num), pair=people % len(setup.pairs))
+    state = replace(after_some_rounds(setup, num), kind=np.full(num, PAIR), asked=people % len(setup.pairs))
     u = uniforms(stream_key(2, "person answers"), people, 2, 2 * setup.num_modes + 3)
     images = [a.copy() for a in (*truth, *mind, state.standing, state.f_hat)]
     num_options = setup.num_modes + (role == "advisor")

@@ -42,7 +42,7 @@ from devices.home.types import OUTCOMES
 
 Make = Callable[..., Setup]
 FACTS = {"kind": "simulated", "device": "simvac"}
-QUESTIONS = {"choosing": "choice", "comparing": "comparison", "satisfied": "good_enough"}
+QUESTIONS = {"choosing": "choice", "asking": "comparison", "satisfied": "good_enough"}
 
 
 def reading(setup: Setup, session: Session, end: str = "finished") -> Reading:
@@ -160,7 +160,7 @@ def test_a_round_without_a_run_shows_the_card(lab: Make) -> None:
     assert applied == [1, 4]
 
 
-@pytest.mark.parametrize("phase", ["choosing", "operator", "running", "comparing", "satisfied", "paused", "unarmed"])
+@pytest.mark.parametrize("phase", ["choosing", "operator", "running", "asking", "satisfied", "paused", "unarmed"])
 @pytest.mark.parametrize("event", [Stop("page"), Quit()])
 def test_stop_and_quit_disarm_first_in_any_phase(lab: Make, phase: str, event: Stop | Quit) -> None:
     setup = lab(protocol={"ready": True})
@@ -181,7 +181,7 @@ def test_stop_and_quit_disarm_first_in_any_phase(lab: Make, phase: str, event: S
         assert step(setup, session, late) == (session, [])
 
 
-@pytest.mark.parametrize("phase", ["choosing", "operator", "running", "comparing", "satisfied"])
+@pytest.mark.parametrize("phase", ["choosing", "operator", "running", "asking", "satisfied"])
 def test_a_lost_link_disarms_and_an_armed_session_goes_on_where_it_was(lab: Make, phase: str) -> None:
     setup = lab(protocol={"ready": True})
     session, _ = begin(setup, 3, FACTS)
@@ -211,7 +211,7 @@ def test_losing_the_link_again_while_unarmed_asks_for_a_new_arm(lab: Make) -> No
     assert kinds(effects) == ["Prepare", "Apply"]
 
 
-@pytest.mark.parametrize("phase", ["choosing", "operator", "comparing", "satisfied"])
+@pytest.mark.parametrize("phase", ["choosing", "operator", "asking", "satisfied"])
 def test_a_silent_leader_leaves_a_question_open(lab: Make, phase: str) -> None:
     setup = lab(protocol={"ready": True})
     before, _ = advance(setup, begin(setup, 3, FACTS)[0], phase)
@@ -249,7 +249,7 @@ def test_a_run_that_ended_by_itself_teaches_nothing(lab: Make, end: str) -> None
 def test_a_lost_robot_is_waited_for_and_then_given_up(lab: Make) -> None:
     setup = lab()
     limit = setup.scenario.protocol.reconnect_s
-    session, _ = advance(setup, begin(setup, 3, FACTS)[0], "comparing")
+    session, _ = advance(setup, begin(setup, 3, FACTS)[0], "asking")
     assert step(setup, session, Tick(10 * limit)) == (session, []), "only waiting for a robot has a time-out"
     session, _ = step(setup, session, LinkLost("cable"))
     session, effects = step(setup, session, Tick(limit - 0.5))
@@ -263,7 +263,7 @@ def test_a_lost_robot_is_waited_for_and_then_given_up(lab: Make) -> None:
 def test_the_wait_starts_anew_after_a_robot_was_armed(lab: Make) -> None:
     setup = lab()
     limit = setup.scenario.protocol.reconnect_s
-    session, _ = advance(setup, begin(setup, 3, FACTS)[0], "comparing")
+    session, _ = advance(setup, begin(setup, 3, FACTS)[0], "asking")
     for event in (LinkLost("a"), Tick(0.9 * limit), LinkBack(), Arm("operator"), LinkLost("b"), Tick(0.9 * limit)):
         session, _ = step(setup, session, event)
     assert session.phase == "paused"
@@ -279,8 +279,8 @@ def test_the_wait_starts_anew_after_a_robot_was_armed(lab: Make) -> None:
         ("choosing", LinkBack()),
         ("choosing", Arm("operator")),
         ("running", Answer("choice", 0, 1, 1)),
-        ("comparing", Answer("comparison", 3, 1, 1)),
-        ("comparing", Answer("good_enough", 1, 1, 1)),
+        ("asking", Answer("comparison", 3, 1, 1)),
+        ("asking", Answer("good_enough", 1, 1, 1)),
         ("satisfied", Answer("good_enough", 2, 1, 1)),
         ("satisfied", Answer("good_enough", -1, 1, 1)),
     ],
@@ -318,11 +318,11 @@ def test_the_protocol_stops_at_its_rule(lab: Make, rule_name: str, reason: str) 
 
 def test_marks_carry_their_round_and_change_no_number(lab: Make) -> None:
     setup = lab()
-    before, _ = advance(setup, begin(setup, 3, FACTS)[0], "comparing")
+    before, _ = advance(setup, begin(setup, 3, FACTS)[0], "asking")
     session = before
     for event in (ChangedMind("quieter"), LeadHandedOver("page")):
         session, effects = step(setup, session, event)
-        assert effects == [] and session.phase == "comparing"
+        assert effects == [] and session.phase == "asking"
     assert session.state is before.state
     assert session.marks == (
         {"mark": "ChangedMind", "round": 1, "note": "quieter"},

@@ -3,6 +3,7 @@
     TIER: str                         what it infers: "intent", "full" (beliefs too), or "known" (nothing)
     PARTICLES: int | None             its default number of particles a person, None for the scenario's
     EVIDENCE: ModuleType | None       how answers are kept: calib.evidence, calib.history, or nothing
+    LEARNS_FROM: tuple[int, ...]      kinds of calib/questions.py that it may ask, beside the choice of every round
     start(setup, people) -> belief    before the first round; a NamedTuple of arrays with a leading axis of people
     question(setup, state) -> (N,)    the pair of cards to ask about, -1 to ask nothing
     measure(setup, state) -> Measured what is believed after this round's answers, and what stands

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from calib import live
+from calib import live, questions
 from calib.alignment import MIN_RANGE
 from calib.comparisons import TAU, Model, Room, gammas_of, log_target, make_room, model_of, move, resample, simplex
 from calib.kernel import COMPARISON, NUM_EXTRA
@@ -49,6 +49,7 @@ Ints = NDArray[np.int64]
 TIER = "intent"
 PARTICLES = 256
 EVIDENCE = None  # it keeps its own, by pairs of cards
+LEARNS_FROM = (questions.PAIR,)
 _GATE, _FLOOR = np.float32(0.4), np.float32(0.125)  # shares of the particles that have to stay effective
 _STEP_START, _STEP_LOW, _STEP_HIGH = 0.35, 0.04, 0.45
 _TARGET_ACCEPT = 0.85

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import history, live, mind
+from calib import history, live, mind, questions
 from calib.engines._measured import measured
 from calib.engines._predicted import Options, option_probability, predicted
 from calib.engines._predicted import answered as answers_at
@@ -28,6 +28,7 @@ from calib.vector import Singles
 TIER = "full"
 PARTICLES = 2048
 EVIDENCE = history
+LEARNS_FROM = (questions.PAIR, questions.PROBE)
 _OWN = ("learning_rate", "belief_sd")  # parameters that the engine `live` does not have
 _INTENT_ROWS = [0, 1, 2, LAPSE, RELIANCE, INERTIA, TAU]  # of EXTRAS, in the order of calib/kernel.py
 

@@ -5,7 +5,7 @@ People are taken to believe the descriptions and to learn at the scenario's rate
 
 import numpy as np
 
-from calib import evidence, live
+from calib import evidence, live, questions
 from calib.engines._measured import measured
 from calib.engines._predicted import DRAWS, Options, option_probability, predicted
 from calib.engines._predicted import answered as answers_at
@@ -18,6 +18,7 @@ from calib.streams import stream_key, uniforms
 TIER = "intent"
 PARTICLES = None
 EVIDENCE = evidence
+LEARNS_FROM = (questions.PAIR,)
 
 
 def start(setup: Setup, people: Ints) -> live.Belief:

@@ -17,6 +17,7 @@ from calib.setup import Setup
 TIER = "known"
 PARTICLES = 1
 EVIDENCE = None
+LEARNS_FROM: tuple[int, ...] = ()
 
 
 class Belief(NamedTuple):

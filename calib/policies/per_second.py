@@ -42,12 +42,12 @@ def ask(setup: Setup, state: State, log_weight: Floats, u: Floats) -> Ints:
     """The question that pays most, pairs first and probes behind them, -1 where none does."""
     draws = draws_of(setup, state.belief, log_weight)
     worth = _per_second(setup, draws)
-    engine = load_engine(setup.engine)
-    if setup.num_probes and hasattr(engine, "outlook"):
+    if setup.pool.probes:
+        engine = load_engine(setup.engine)
         thin = Draws(*(np.ascontiguousarray(column[..., ::_THIN]) for column in draws))
         thin = thin._replace(share=thin.share / thin.share.sum(axis=1, keepdims=True))
         seconds = setup.scenario.effort_s["expect"]
-        of_probes = np.zeros((len(worth), setup.num_probes), np.float32)
+        of_probes = np.zeros((len(worth), setup.pool.probes), np.float32)
         for i in np.flatnonzero(state.active).tolist():
             mean, var = engine.outlook(setup, state, i, _THIN)
             sd = np.sqrt(var + setup.mind.probe_sd**2) if setup.mind else np.sqrt(var)

@@ -41,10 +41,13 @@ _RANGES = {  # others: any finite number
 }
 
 
-def tell(model: ModuleType, *args: Any) -> Any:
-    """What people of the model say to a belief probe."""
-    honest = importlib.import_module("experiments.people.rational")
-    return getattr(model, "tell", honest.tell)(*args)
+_ANSWERS = ("compare", "tell")  # by kind of calib.questions.KINDS
+
+
+def answer_to(kind: int, model: ModuleType, *args: Any) -> Any:
+    """What people of the model answer to their question of this kind; `args` from setup on."""
+    usual = importlib.import_module("experiments.people.rational")
+    return getattr(model, _ANSWERS[kind], getattr(usual, _ANSWERS[kind]))(*args)
 
 
 def person_names() -> list[str]:
