@@ -5,6 +5,7 @@ graph with NUTS. Parameters: `weights` (J,) on the simplex; `rationality` (3,) b
 `inertia`, `about_equal`. PyMC is slow to import: load this module only where it is needed.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,41 +28,106 @@ from calib.prior import Prior
 
 def build_model(prior: Prior, evidence: Evidence, person: int = 0) -> pm.Model:
     """The model of one person of the evidence, with one observed potential a channel."""
+    with pm.Model() as model:
+        weights = pm.Dirichlet("weights", a=prior.concentration)
+        for name, (_, log_p) in _answers(_manner(prior), evidence, person, lambda at: weights[None]).items():
+            pm.Potential(name, pt.sum(log_p))
+    return model
+
+
+def build_changing_model(
+    prior: Prior, evidence: Evidence, round_of: np.ndarray, hazard: float, drift_sd: float = 0.0, person: int = 0
+) -> pm.Model:
+    """The model of one person whose intent changes; round_of (A,) is the round of each answer, from 1, ascending.
+
+    Change at once: before each round but the first the intent is drawn anew with probability `hazard`. `weights` (T, J)
+    are what would be drawn before each round; when the last draw was is summed over exactly, as in Adams and MacKay
+    (2007), and `since` (T,) is its distribution, given weights and manner of answering: the first entry says never.
+    Drift: the log ratios of weights make a random walk of `drift_sd` a round, a draw goes on from where it fell.
+    The manner of answering (rationality, lapse, ...) is kept throughout. Without hazard there is one draw.
+    """
+    count = int(evidence.num_answers[person])
+    round_of, num_attributes = np.asarray(round_of[:count]), len(prior.concentration)
+    num_rounds = int(round_of.max(initial=1))
+    num_draws = num_rounds if hazard > 0 else 1
+    with pm.Model() as model:
+        weights = pm.Dirichlet("weights", a=prior.concentration, shape=(num_draws, num_attributes))
+        by_round = weights[:, None]  # (draws, rounds or 1, J)
+        if drift_sd > 0:
+            steps = pm.Normal("steps", 0.0, 1.0, shape=(num_rounds - 1, num_attributes - 1))
+            walk = pt.concatenate([pt.zeros((1, num_attributes - 1)), pt.cumsum(drift_sd * steps, axis=0)])
+            walk = pt.concatenate([walk, pt.zeros((num_rounds, 1))], axis=1)
+            by_round = pm.math.softmax(pt.log(weights)[:, None] + walk[None] - walk[:num_draws, None], axis=-1)
+            by_round = pm.Deterministic("by_round", by_round)
+
+        def weights_at(at: np.ndarray) -> Any:
+            return by_round[:, round_of[at] - 1] if drift_sd > 0 else by_round
+
+        log_p = pt.zeros((num_draws, num_rounds))
+        for at, of_answers in _answers(_manner(prior), evidence, person, weights_at).values():
+            member = (round_of[at][:, None] == np.arange(1, num_rounds + 1)).astype(float)
+            log_p = log_p + pt.sum(of_answers[:, :, None] * member, axis=1)
+        reached = log_p[:1, 0]  # (t,) log P(answers up to round t, last draw before each round up to t)
+        for t in range(1, num_rounds):
+            if num_draws == 1:
+                reached = reached + log_p[:, t]
+                continue
+            drawn = pt.logsumexp(reached, keepdims=True) + np.log(hazard)
+            reached = pt.concatenate([reached + np.log1p(-hazard), drawn]) + log_p[: t + 1, t]
+        pm.Deterministic("since", pm.math.softmax(reached))
+        pm.Potential("answers", pt.logsumexp(reached))
+    return model
+
+
+def _manner(prior: Prior) -> dict[str, Any]:
+    """The manner of answering: variables of the model under way."""
+    mean, sd = prior.mean, prior.sd
+    log_rationality = pm.Normal("log_rationality", mean[:3], sd[:3], shape=3)
+    logit_lapse = pm.Normal("logit_lapse", mean[3], sd[3])
+    reliance = pm.Normal("reliance", mean[4], sd[4])
+    inertia = pm.Normal("inertia", mean[5], sd[5])
+    log_about_equal = pm.Normal("log_about_equal", mean[6], sd[6])
+    return {
+        "rationality": pm.Deterministic("rationality", pt.exp(log_rationality)),
+        "lapse": pm.Deterministic("lapse", pm.math.sigmoid(logit_lapse)),
+        "about_equal": pm.Deterministic("about_equal", pt.exp(log_about_equal)),
+        "reliance": reliance,
+        "inertia": inertia,
+    }
+
+
+def _answers(
+    manner: dict[str, Any], evidence: Evidence, person: int, weights_at: Callable[[np.ndarray], Any]
+) -> dict[str, tuple[np.ndarray, Any]]:
+    """By channel the numbers (A,) of its answers and their log probabilities (..., A).
+
+    weights_at(numbers) gives the weights behind them, (..., A or 1, J).
+    """
     count = int(evidence.num_answers[person])
     channel = evidence.channel[person, :count]
     menus = np.flatnonzero(channel != COMPARISON)
     pairs = np.flatnonzero(channel == COMPARISON)
     features, chosen = evidence.features[person], evidence.chosen[person]
-    mean, sd = prior.mean, prior.sd
-    with pm.Model() as model:
-        weights = pm.Dirichlet("weights", a=prior.concentration)
-        log_rationality = pm.Normal("log_rationality", mean[:3], sd[:3], shape=3)
-        logit_lapse = pm.Normal("logit_lapse", mean[3], sd[3])
-        reliance = pm.Normal("reliance", mean[4], sd[4])
-        inertia = pm.Normal("inertia", mean[5], sd[5])
-        log_about_equal = pm.Normal("log_about_equal", mean[6], sd[6])
-        rationality = pm.Deterministic("rationality", pt.exp(log_rationality))
-        lapse = pm.Deterministic("lapse", pm.math.sigmoid(logit_lapse))
-        about_equal = pm.Deterministic("about_equal", pt.exp(log_about_equal))
-        if len(menus):
-            offered = pt.arange(features.shape[1])[None] < evidence.num_options[person, menus][:, None]
-            log_p = menu_log_probs(
-                pt,
-                pt.sum(pt.as_tensor(features[menus]) * weights, axis=-1),
-                rationality[channel[menus]][:, None],
-                lapse,
-                reliance=reliance,
-                recommended=evidence.recommended[person, menus],
-                inertia=inertia,
-                last=evidence.last[person, menus],
-                offered=offered.astype("float64"),
-            )
-            pm.Potential("menus", pt.sum(log_p[np.arange(len(menus)), chosen[menus]]))
-        if len(pairs):
-            difference = pt.sum(pt.as_tensor(features[pairs, 0] - features[pairs, 1]) * weights, axis=-1)
-            log_p = comparison_log_probs(pt, difference, rationality[COMPARISON], about_equal)
-            pm.Potential("comparisons", pt.sum(log_p[np.arange(len(pairs)), chosen[pairs]]))
-    return model
+    found = {}
+    if len(menus):
+        offered = np.arange(features.shape[1]) < evidence.num_options[person, menus][:, None]
+        log_p = menu_log_probs(
+            pt,
+            pt.sum(pt.as_tensor(features[menus]) * weights_at(menus)[..., None, :], axis=-1),
+            manner["rationality"][channel[menus]][:, None],
+            manner["lapse"],
+            reliance=manner["reliance"],
+            recommended=evidence.recommended[person, menus],
+            inertia=manner["inertia"],
+            last=evidence.last[person, menus],
+            offered=offered.astype("float64"),
+        )
+        found["menus"] = menus, log_p[..., np.arange(len(menus)), chosen[menus]]
+    if len(pairs):
+        difference = pt.sum(pt.as_tensor(features[pairs, 0] - features[pairs, 1]) * weights_at(pairs), axis=-1)
+        log_p = comparison_log_probs(pt, difference, manner["rationality"][COMPARISON], manner["about_equal"])
+        found["comparisons"] = pairs, log_p[..., np.arange(len(pairs)), chosen[pairs]]
+    return found
 
 
 def build_mind_model(prior: MindPrior, history: History, person: int = 0) -> pm.Model:
