@@ -29,6 +29,12 @@ class Evidence(NamedTuple):
         """The people from `low` up to `high`."""
         return Evidence(*(column[low:high] for column in self))  # type: ignore[arg-type]
 
+    def since(self, person: int, first: int) -> "Evidence":
+        """One person's answers from number `first` on."""
+        own = slice(person, person + 1)
+        columns = [column[own, first:] for column in self[:-1]]
+        return Evidence(*columns, num_answers=self.num_answers[own] - first)  # type: ignore[arg-type, misc]
+
 
 def empty(num_people: int, max_rounds: int, num_modes: int, num_attributes: int) -> Evidence:
     """No answers yet; room for a choice among the modes and a proposal, and for a comparison, in every round."""

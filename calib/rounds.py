@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import choice, live, probes
+from calib import change, choice, live, probes
 from calib import evidence as answers
+from calib.change import Bank
 from calib.checks import Checks, observe
 from calib.checks import start as start_checks
 from calib.engines import load_engine
@@ -71,6 +72,7 @@ class State:
     good_enough: NDArray[np.int8]  # (N, T + 1) by round: -1 not asked, 0 no, 1 yes
     clocks: Floats  # (N, T + 1, 5) cumulative at the end of each round, in the order of CLOCKS
     checks: Checks | None  # of the answers, None where the engine predicts none
+    change: tuple[Bank, ...] | None = None  # a person each; None where intent is taken to stay
     in_place: bool = False  # the tables above are written where they are: for callers that keep no older state
 
     def of_kind(self, kind: int) -> Ints:
@@ -145,6 +147,7 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
         good_enough=np.full((num, max_rounds + 1), -1, np.int8),
         clocks=np.zeros((num, max_rounds + 1, len(CLOCKS))),
         checks=_no_checks(setup, people) if hasattr(engine, "predict") else None,
+        change=change.start(setup, belief, num),
         in_place=in_place,
     )
     return measure(setup, state)
@@ -288,7 +291,19 @@ _ADD = {PAIR: _add_comparison, PROBE: _add_probe}
 
 def measure(setup: Setup, state: State) -> State:
     """What the engine believes after this round's answers, where the machine then stands, and the degree of that."""
-    belief, diagnostics, standing, fresh = load_engine(setup.engine).measure(setup, state)
+    engine, banks, given = load_engine(setup.engine), state.change, None
+    if banks is None:
+        taken = engine.measure(setup, state)
+    else:
+        new = change.take_in(setup, state)
+        banks, given = new.banks, Predicted(new.probability, new.answer)
+        taken = engine.measured(setup, state, new.belief, new.diagnostics)
+    state = replace(_measured(state, taken), change=banks, checks=_checked(setup, state, given))
+    return replace(state, in_belief=state.evidence.num_answers.copy())
+
+
+def _measured(state: State, taken: Measured) -> State:
+    belief, diagnostics, standing, fresh = taken
     held = {k: np.where(state.active, v, getattr(state.estimate, k)) for k, v in vars(fresh).items()}
     p_aligned = _writable(state, state.p_aligned)
     p_aligned[state.active, state.round] = fresh.p_aligned[state.active]
@@ -298,12 +313,18 @@ def measure(setup: Setup, state: State) -> State:
         diagnostics=live.Diagnostics(
             *(np.where(state.active, new, old) for new, old in zip(diagnostics, state.diagnostics, strict=True))
         ),
-        in_belief=state.evidence.num_answers.copy(),
         standing=np.where(state.active[:, None], standing, state.standing),
         estimate=Estimate(**held),
         p_aligned=p_aligned,
-        checks=_checked(setup, state),
     )
+
+
+def change_told(setup: Setup, state: State, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
+    """After the answer (N,), of calib.change.ANSWERS, to "did you change, or did I misread you?" of those asked."""
+    asked = change.asks(setup, state)
+    after = change.answered(setup, state, answer)
+    taken = load_engine(setup.engine).measured(setup, after, after.belief, after.diagnostics)
+    return spend(_measured(after, taken), asked, attention_s=attention_s, wall_s=wall_s, effort=1.0)
 
 
 def _no_checks(setup: Setup, people: Ints) -> Checks:
@@ -313,13 +334,13 @@ def _no_checks(setup: Setup, people: Ints) -> Checks:
     return start_checks(prior, len(people), num_options, setup.num_attributes, setup.max_rounds)
 
 
-def _checked(setup: Setup, state: State) -> Checks | None:
-    """The checks with this round's answers, which the belief of `state` has not taken in."""
+def _checked(setup: Setup, state: State, given: Predicted | None) -> Checks | None:
+    """The checks with this round's answers, which the belief of `state` has not taken in; their predictions if made."""
     checks = state.checks
     if checks is None or state.round == 0:
         return checks
     engine = load_engine(setup.engine)
-    probability, answer = engine.predict(setup, state)
+    probability, answer = given or engine.predict(setup, state)
     baseline = engine.predict(setup, _unlearnt(state, checks.prior, 0)).probability
     # the comparison's baseline has not even learnt from this round's choice
     baseline[:, 1] = engine.predict(setup, _unlearnt(state, checks.prior, 1)).probability[:, 1]

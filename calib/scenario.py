@@ -85,6 +85,17 @@ class Beliefs:
 
 
 @dataclass(frozen=True)
+class Change:
+    """That intent may change at once (calib/change.py), and when the person is asked about it."""
+
+    hazard: float  # probability of a change before a round
+    ask_at: float  # P(changed) at which the person is asked
+    every: int  # rounds between two such questions at least
+    answer_error: float  # how often the answer to it is the wrong one
+    hypotheses: int  # of when the last change was, kept at most
+
+
+@dataclass(frozen=True)
 class Acceptance:
     """P("good enough" | A) = gamma + (1 - gamma - lapse) F(slope (A - a50)): how simulated people answer."""
 
@@ -140,11 +151,15 @@ class Scenario:
     asks_beliefs: bool  # what people expect of modes may be asked, beside comparisons of outcomes
     worth_of_second: float  # expected degree that a second of the person's attention has to buy; else nothing is asked
     num_particles: int
+    change: Change | None = None  # None: intent stays what it is
 
     @cached_property
     def hash(self) -> str:
         """sha256 of everything that the file says, its own path apart."""
-        return digest(asdict(replace(self, file="", text="")))
+        said = asdict(replace(self, file="", text=""))
+        if self.change is None:
+            del said["change"]
+        return digest(said)
 
 
 def digest(value: Any) -> str:
@@ -213,8 +228,10 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         raise questions.wrong("beliefs", "is true and people's beliefs are known; add mental_model.beliefs")
     worth = questions.number("worth_of_second", 0, 1) if "worth_of_second" in questions.rest() else 0.0
     questions.end()
+    change = _change(top.table("change")) if "change" in top.rest() else None
     effort = top.table("effort")
     kinds = ("choose", "decide", "compare", "good_enough", "ready", *(["expect"] if asks_beliefs else []))
+    kinds += ("change",) if change else ()
     effort_s = {k: effort.number(k, 0, 120) for k in kinds}
     effort.end()
     engine = top.table("engine")
@@ -251,7 +268,20 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         asks_beliefs=asks_beliefs,
         worth_of_second=worth,
         num_particles=num_particles,
+        change=change,
     )
+
+
+def _change(table: Fields) -> Change:
+    change = Change(
+        hazard=table.number("hazard", 1e-6, 0.5),
+        ask_at=table.number("ask_at", 0.5, 1),
+        every=table.integer("every", 2, 200),
+        answer_error=table.number("answer_error", 0, 0.5),
+        hypotheses=table.integer("hypotheses", 2, 64),
+    )
+    table.end()
+    return change
 
 
 def _protocol(table: Fields) -> Protocol:

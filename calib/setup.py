@@ -206,6 +206,8 @@ def make_setup(
         cards=scale(scenario, card_z),
         pairs=pairs,
     )
+    if scenario.change and kind.TIER != "known" and not hasattr(kind, "anew"):
+        raise UserError(f"--engine: {engine} takes intent for fixed and the scenario has [change]; take --engine live")
     if hasattr(kind, "check"):
         kind.check(setup)
     return setup

@@ -15,6 +15,10 @@ and, where it wants to,
     own_parameters(belief, person)    (P,) draws by name of what it infers beside calib/kernel.py's parameters
     predict(setup, state) -> Predicted how probable every option of the new answers was, before they were given
     answered(setup, state, person)    Answered: of all answers of one person, at draws of what is believed now
+    take_in(setup, state)             belief and diagnostics with the new answers, and
+    anew(setup, belief, people)       setup and belief of another intent that is answered in the same manner, and
+    pooled(beliefs, share)            their mixture: what it takes beside `predict` and `EVIDENCE.since` to tell a
+                                      change of intent (calib/change.py); its `measure` is `measured` of `take_in`
 
 where the new answers are those from `state.in_belief` on. An engine uses no number of a person other than those of its
 own streams. What each tier ignores and costs: docs/engines.md.

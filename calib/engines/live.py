@@ -3,6 +3,8 @@
 People are taken to believe the descriptions and to learn at the scenario's rate: the engine `full` infers both.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from calib import evidence, live, questions
@@ -11,7 +13,8 @@ from calib.engines._predicted import DRAWS, Options, option_probability, predict
 from calib.engines._predicted import answered as answers_at
 from calib.evidence import Evidence
 from calib.policies import load_policy
-from calib.rounds import Answered, Ints, Measured, Predicted, State
+from calib.prior import Prior
+from calib.rounds import Answered, Floats, Ints, Measured, Predicted, State
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -38,12 +41,34 @@ def question(setup: Setup, state: State) -> Ints:
 
 def measure(setup: Setup, state: State) -> Measured:
     """Take the new answers into the belief, let the machine stand where it now would, and estimate the degree."""
+    return measured(setup, state, *take_in(setup, state))
+
+
+def take_in(setup: Setup, state: State) -> tuple[live.Belief, live.Diagnostics]:
+    """The belief with the new answers."""
     kept = state.evidence
     assert isinstance(kept, Evidence)
-    belief, diagnostics = live.update(
-        state.belief, setup.prior, kept, state.in_belief, state.people, setup.seed, state.active
-    )
-    return measured(setup, state, belief, diagnostics)
+    return live.update(state.belief, setup.prior, kept, state.in_belief, state.people, setup.seed, state.active)
+
+
+def anew(setup: Setup, belief: live.Belief, people: Ints) -> tuple[Setup, live.Belief]:
+    """Another intent, answered in the same manner: particles (1, D, P) of it, and the setup with their prior.
+
+    What is believed of the manner is kept as a mean and a standard deviation of each coordinate.
+    """
+    manner = belief.particles[0, setup.num_attributes - 1 :]
+    prior = Prior(setup.prior.concentration, manner.mean(axis=1), manner.std(axis=1))
+    return replace(setup, prior=prior), live.start(prior, people, setup.seed, setup.num_particles)
+
+
+def pooled(beliefs: list[live.Belief], share: Floats) -> live.Belief:
+    """Equally weighted particles (1, D, P) of the mixture of beliefs, as many of each as its share (H,) says."""
+    num = beliefs[0].particles.shape[2]
+    ends = np.floor(np.cumsum(share) / np.sum(share) * num + 0.5).astype(np.int64)
+    taken = []
+    for belief, count in zip(beliefs, np.diff(ends, prepend=0), strict=True):
+        taken.append(belief.particles[:, :, (np.arange(count) * num) // max(count, 1)])
+    return live.Belief(np.concatenate(taken, axis=2), beliefs[int(np.argmax(share))].step)
 
 
 def predict(setup: Setup, state: State) -> Predicted:
