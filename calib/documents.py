@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import alignment, honesty, live, probes, timing
+from calib import alignment, change, honesty, live, probes, timing
 from calib.engines import load_engine
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
@@ -135,7 +135,7 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
             "accept": float(state.diagnostics.accept[0]),
         },
         "clocks": {name: float(clocks[i]) for i, name in enumerate(CLOCKS)},
-    }
+    } | ({} if state.change is None else {"change": change.document(setup, state)})
 
 
 def _asked(setup: Setup, state: State, answer: int | None) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def stop(
             "accepted": time_of(state, accepted_time(setup, state, completed, reason), completed),
             "verified": None,
         },
-    }
+    } | ({} if state.change is None else {"change": change.document(setup, state)})
 
 
 def declared_time(setup: Setup, state: State, completed: int, reason: str) -> timing.Times:

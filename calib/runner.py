@@ -501,4 +501,4 @@ def _num_answers(ask: Ask) -> int:
         return len(ask.shown["modes"]) + (ask.shown["proposal"] is not None)
     if ask.question == "probe":
         return len(ask.shown["values"])
-    return {"comparison": 3, "good_enough": 2}.get(ask.question, 0)
+    return {"comparison": 3, "good_enough": 2, "change": 3}.get(ask.question, 0)

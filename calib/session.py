@@ -3,7 +3,7 @@
 Pure: no clock, no port, no person, no truth. What the world has to do comes out as effects; what the world did comes in
 as events (calib/events.py). Folding the journal's events through `step` gives the same documents again.
 
-    choosing -> (operator) -> running -> asking -> satisfied -> ...   any -> paused -> unarmed ...
+    choosing -> (operator) -> running -> asking -> (wondering) -> satisfied -> ...   any -> paused -> unarmed ...
     running -> unarmed where the person who leads has gone silent
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calib import documents, rounds
+from calib import change, documents, rounds
 from calib.events import (
     Answer,
     Apply,
@@ -40,10 +40,11 @@ from calib.rounds import State
 from calib.setup import Setup
 from devices.home.types import OUTCOMES
 
-Phase = Literal["choosing", "operator", "running", "asking", "satisfied", "paused", "unarmed", "finished"]
+Phase = Literal["choosing", "operator", "running", "asking", "wondering", "satisfied", "paused", "unarmed", "finished"]
 _QUESTION = {
     "choosing": "choice",
     "operator": "ready",
+    "wondering": "change",
     "satisfied": "good_enough",
 }
 
@@ -94,7 +95,8 @@ def step(setup: Setup, session: Session, event: Event) -> tuple[Session, list[Ef
             return _armed(setup, session)
         case ChangedMind() | LeadHandedOver():
             mark = {"mark": type(event).__name__, "round": session.state.round, **vars(event)}
-            return replace(session, marks=(*session.marks, mark)), []
+            state = change.volunteered(session.state) if isinstance(event, ChangedMind) else session.state
+            return replace(session, state=state, marks=(*session.marks, mark)), []
         case Ready() if session.phase == "operator":
             state = rounds.spend(session.state, attention_s=event.attention_s, wall_s=event.wall_s, effort=1.0)
             return _run(setup, replace(session, state=state))
@@ -117,6 +119,8 @@ def waiting_for(setup: Setup, session: Session) -> list[Effect]:
         return [prepare, Ask("ready", {})]
     if session.phase == "asking":
         return [prepare, _question(setup, session)]
+    if session.phase == "wondering":
+        return [prepare, Ask("change", change.shown(session.state))]
     if session.phase == "satisfied":
         return [prepare, Ask("good_enough", documents.standing(setup, session.state))]
     if session.phase == "unarmed":
@@ -180,6 +184,10 @@ def _answer(setup: Setup, session: Session, event: Answer) -> tuple[Session, lis
             return session, []
         state = rounds.answered(setup, session.state, int(session.state.kind[0]), value, *times)
         return _measure(setup, replace(session, state=state, round=replace(notes, answer=event.value)))
+    if event.question == "change":
+        if not 0 <= event.value < len(change.ANSWERS):
+            return session, []
+        return _satisfied(setup, replace(session, state=rounds.change_told(setup, session.state, value, *times)))
     if event.value not in (0, 1):
         return session, []
     state = rounds.good_enough(session.state, value, *times)
@@ -222,6 +230,13 @@ def _reading(setup: Setup, session: Session, event: Reading) -> tuple[Session, l
 def _measure(setup: Setup, session: Session) -> tuple[Session, list[Effect]]:
     state = rounds.measure(setup, session.state)
     session = replace(session, state=state)
+    if change.asks(setup, state)[0]:
+        return replace(session, phase="wondering"), [Ask("change", change.shown(state))]
+    return _satisfied(setup, session)
+
+
+def _satisfied(setup: Setup, session: Session) -> tuple[Session, list[Effect]]:
+    state = session.state
     if rounds.asks_good_enough(setup, state.round):
         return replace(session, phase="satisfied"), [Ask("good_enough", documents.standing(setup, state))]
     return _end_round(setup, session)

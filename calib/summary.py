@@ -43,6 +43,8 @@ def summarise(entries: list[Entry], journal: str) -> dict[str, Any]:
         "audit": audit,
         "journal": journal,
     }
+    if "change" in stop:
+        summary["change"] = stop["change"] | {"asked": [r["change"]["asked"] for r in rounds if r["change"]["asked"]]}
     if truth:
         summary["time"]["true"] = truth["time"]
     if last:

@@ -179,7 +179,9 @@ def complete(plan: Plan, session: Session, screen: "_terminal.Screen", pressed: 
         documents = {t: [e.body for e in plan.journal.entries(plan.run, [t]) if e.body] for t in ("start", "round")}
         body = truth_document(plan.person, session, documents["start"][0], documents["round"])
         plan.journal.append(plan.run, "truth", body)
-    if plan.audit and session.stop_reason != "stopped" and session.state.evidence.num_answers[0] > 0:
+    if plan.audit and plan.setup.scenario.change:
+        screen.note("no audit: its model takes intent for fixed, and the scenario has [change]")
+    elif plan.audit and session.stop_reason != "stopped" and session.state.evidence.num_answers[0] > 0:
         screen.note("auditing with PyMC (a process of its own; up to a minute) ...")
         _audit(plan, pressed)
     summary = summarise(plan.journal.entries(plan.run), plan.journal_url)

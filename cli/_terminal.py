@@ -109,6 +109,9 @@ class Screen:
         alarm = body.get("alarm")
         if alarm and alarm["round"] == body["round"]:
             self.line(f"      ! {alarm['says']}")
+        if asked := body.get("change", {}).get("asked"):
+            believed = f"P(changed) {asked['p_changed']:.2f}, before round {asked['likely']}"
+            self.line(f"      ? changed or misread: {asked['answer']} (believed before the answer: {believed})")
 
     def setting(self, number: int) -> str:
         """A setting in a few words: its mode where it is one."""
@@ -289,6 +292,9 @@ def _ask(screen: Screen, shown: dict[str, Any]) -> None:
         v, name = shown["values"], shown["attribute"].replace("_", " ")
         say(f"What do you expect of {shown['label']}: {name} in {shown['unit']}?")
         say(f"  a number, about {v[0]:g} to {v[-1]:g}")
+    elif question == "change":
+        say(f"{since_words(shown['since'])}: did you change what you want, or did I misread you?")
+        say("   c  I changed    m  you misread me    u  neither, or I am not sure")
     elif question == "good_enough":
         for s in shown["standing"]:
             say(f"  {s['context']:<10} {brief(s['settings'])}: {card(s['card'])}")
@@ -297,6 +303,11 @@ def _ask(screen: Screen, shown: dict[str, Any]) -> None:
         say("Put the robot at its start, clear the floor, then press Enter.")
     elif question == "arm":
         say(f"The robot stands still ({shown['reason']}). Check that it may move, then type arm{_within(shown)}.")
+
+
+def since_words(since: int) -> str:
+    """Which rounds the question about a change is about."""
+    return f"Since round {since}" if since else "In this session"
 
 
 def rule_line(found: dict[str, Any]) -> str:
@@ -384,6 +395,8 @@ def _value(asked: Ask, word: str, setup: Setup) -> int | None:
             return None
         values = asked.shown["values"]
         return min(range(len(values)), key=lambda i: abs(values[i] - number)) if math.isfinite(number) else None
+    elif question == "change":
+        return {"c": 0, "changed": 0, "m": 1, "misread": 1, "u": 2, "unsure": 2}.get(word)
     elif question == "good_enough":
         return {"y": 1, "yes": 1, "n": 0, "no": 0}.get(word)
     return None

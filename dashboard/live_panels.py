@@ -108,6 +108,7 @@ def state_line(link: Link) -> str:
         return "The runner does not answer: what you see is old. STOP ends it, and with it the robot's run."
     phase = {"choosing": "waits for a choice", "operator": "waits for the operator", "running": "the robot cleans",
              "asking": "waits for an answer", "satisfied": "waits for a yes or no", "paused": "paused",
+             "wondering": "asks whether you changed",
              "unarmed": "waits to be armed", "finished": "over", "opening": "opens the robot"}  # fmt: skip
     who = "this page leads" if link.leads else "this page watches" if status.get("lead") else "nobody leads"
     if status.get("lead_silent") and not link.leads:
@@ -165,7 +166,7 @@ def question(link: Link) -> None:
         st.info("One moment.")
         return
     drawn = {"choice": _choice, "comparison": _comparison, "probe": _probe, "good_enough": _good_enough}
-    (drawn | {"ready": _ready, "arm": _arm})[pending["question"]](link, pending)
+    (drawn | {"change": _change, "ready": _ready, "arm": _arm})[pending["question"]](link, pending)
 
 
 def _button(link: Link, pending: dict[str, Any], label: str, value: int = 0, primary: bool = False) -> None:
@@ -227,6 +228,15 @@ def _probe(link: Link, pending: dict[str, Any]) -> None:
     _button(link, pending, "That is what I expect", values.index(value), primary=True)
 
 
+def _change(link: Link, pending: dict[str, Any]) -> None:
+    since = f"Since round {pending['since']}" if pending["since"] else "In this session"
+    st.subheader(f"{since}: did you change what you want, or did I misread you?", anchor=False)
+    answers = ("I changed", "You misread me", "Neither, or not sure")
+    for value, (column, label) in enumerate(zip(st.columns(3), answers, strict=True)):
+        with column:
+            _button(link, pending, label, value)
+
+
 def _good_enough(link: Link, pending: dict[str, Any]) -> None:
     st.subheader("If nobody said anything more, the robot would clean like this. Good enough?", anchor=False)
     for column, standing in zip(st.columns(len(pending["standing"])), pending["standing"], strict=True):
@@ -273,6 +283,10 @@ def _degree(documents: list[dict[str, Any]]) -> None:
             f"{alarm['says']} The degree above supposes one. At most {alarm['false_alarm_rate_at_most']:.0%} of people "
             "whom the model describes ever see this."
         )
+    if change := documents[-1].get("change"):
+        since = f"since round {change['since']}" if change["since"] else "in this session"
+        likely = f", most likely before round {change['likely']}" if change["likely"] else ""
+        st.caption(f"That you changed what you want {since} it takes for {change['p_changed']:.0%} probable{likely}.")
 
 
 def _belief(documents: list[dict[str, Any]], attributes: list[str]) -> None:
