@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import rounds, timing
+from calib import change, rounds, timing
 from calib.engines.oracle import told
 from calib.gaps import Gaps
 from calib.questions import KINDS
@@ -20,7 +20,7 @@ from calib.setup import Setup
 from devices.home.types import OUTCOMES
 from experiments import oracle
 from experiments.live_person import answer_noise, attention_s
-from experiments.people import answer_to
+from experiments.people import about_change, answer_to, becomes
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ _PEOPLE_AT_ONCE = 256  # whose utilities of every setting are in memory together
 class Sessions:
     """What a batch left behind; T = max_rounds, index 0 of a round axis is before the first round."""
 
-    truth: Truth
+    truth: Truth  # in their last round
     state: State  # after the last round
     true_degree: Floats  # (N, T + 1)
     estimate: Floats  # (N, T + 1, 4): mean, low, high, P(aligned)
@@ -71,6 +71,11 @@ def simulate_sessions(
     _note(setup, truth, state, true_degree, estimate)
     last = _Choices(mind, np.full((num, 2 * (setup.num_modes + 1) + 1), 0.5), state.context, state.commanded)
     while state.active.any():
+        was, truth = truth, becomes(model, setup, truth, people, state.round + 1, state.active)
+        if setup.engine == "oracle" and truth is not was:
+            belief = told(setup, truth.weights)
+            stands = belief.settings if setup.role == "advisor" else state.standing
+            state = replace(state, belief=belief, standing=stands)
         state = rounds.begin_round(setup, state)
         if hasattr(model, "gives_up"):
             leaves = state.active & model.gives_up(setup, truth, mind, state, answer_noise(setup, state, "gives_up"))
@@ -96,6 +101,11 @@ def simulate_sessions(
         state = rounds.measure(setup, state)
         if watch is not None:
             watch(state, True)
+        if change.asks(setup, state).any():
+            u = answer_noise(setup, state, "change")
+            seconds = np.full(num, attention_s(setup, "change"))
+            answer = about_change(model, setup, truth, mind, state, u)
+            state = rounds.change_told(setup, state, answer, seconds, seconds)
         if rounds.asks_good_enough(setup, state.round):
             u = answer_noise(setup, state, "good_enough")
             seconds = np.full(num, attention_s(setup, "good_enough"))
@@ -146,7 +156,7 @@ def _last_gaps(setup: Setup, model: ModuleType, truth: Truth, last: _Choices, la
     terms = np.full((len(Gaps._fields), len(last_round)), np.nan)
     for first in range(0, len(last_round), _PEOPLE_AT_ONCE):
         at = slice(first, first + _PEOPLE_AT_ONCE)
-        some, c = Truth(*(values[at] for values in truth)), last.commanded[at]
+        some, c = Truth(*(values[at] for values in truth)), last.commanded[at]  # type: ignore[arg-type]
         found = oracle.true_gaps(setup, some, last.mind.f_hat[at], last.context[at], alone[at], c, c)
         terms[:, at] = np.where(last_round[at] > 0, np.stack(found)[:, :, 0], np.nan)
     return Gaps(*terms)

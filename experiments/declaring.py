@@ -123,7 +123,8 @@ def reference(setup: Setup) -> dict[str, Any]:
             "max_rounds": setup.max_rounds,
             "table": setup.map,
         }
-        bulk = make_setup(setup.scenario, engine="bulk", seed=2**31, **asked)
+        fixed = replace(setup.scenario, change=None)  # the people and the engine here keep their intent
+        bulk = make_setup(fixed, engine="bulk", seed=2**31, **asked)
         found = compared(bulk, "rational", REFERENCE_PEOPLE)[0] | {"engine": bulk.engine_label, "person": "rational"}
         with contextlib.suppress(OSError):  # a full cache is no error
             path.write_text(json.dumps(found), encoding="utf-8")

@@ -16,7 +16,7 @@ from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 from devices.home.types import OUTCOMES
 from experiments import oracle
-from experiments.people import answer_to
+from experiments.people import about_change, answer_to, becomes
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 _EFFORT = {"tool": "choose", "advisor": "decide"}  # what choosing is called in the effort table, by role
@@ -30,7 +30,7 @@ def answer_noise(setup: Setup, state: State, question: str) -> NDArray[np.float6
 
 def attention_s(setup: Setup, question: str) -> float:
     """Simulated seconds of attention for a question, from the scenario's effort table."""
-    own = {"comparison": "compare", "probe": "expect", "good_enough": "good_enough"}
+    own = {"comparison": "compare", "probe": "expect", "good_enough": "good_enough", "change": "change"}
     name = _EFFORT[setup.role] if question == "choice" else own[question]
     return setup.scenario.effort_s[name]
 
@@ -41,15 +41,18 @@ class SimulatedPerson:
 
     setup: Setup
     model: ModuleType
-    truth: Truth
+    number: int
+    truth: Truth  # in the round under way
     mind: Mind
     rounds: dict[int, dict[str, Any]] = field(default_factory=dict)  # what only we know of each round
     card: tuple[int, NDArray[np.int64]] | None = None  # round and context of a card that they have yet to look at
+    truths: list[Truth] = field(default_factory=list)  # by round, 0 before the first
 
     def answer(self, state: State, question: str) -> tuple[int, float] | None:
         """The answer and its simulated seconds, None where they give up."""
         u = answer_noise(self.setup, state, question)
         self._look_at_card(state, question)
+        self.truth = self.truth_in(state.round)
         if question == "choice":
             if hasattr(self.model, "gives_up"):
                 chance = answer_noise(self.setup, state, "gives_up")
@@ -62,9 +65,19 @@ class SimulatedPerson:
             self.rounds[state.round] = {"alone": self.setup.mode_setting[alone], "f_hat": self.mind.f_hat}
         elif question in KINDS:
             value = answer_to(KINDS.index(question), self.model, self.setup, self.truth, self.mind, state, u)
+        elif question == "change":
+            value = about_change(self.model, self.setup, self.truth, self.mind, state, u)
         else:
             value = self.model.good_enough(self.setup, self.truth, self.mind, state, u)
         return int(value[0]), attention_s(self.setup, question)
+
+    def truth_in(self, round_number: int) -> Truth:
+        """Who they are in a round."""
+        self.truths = self.truths or [self.truth]
+        while len(self.truths) <= round_number:
+            args = np.array([self.number]), len(self.truths), np.array([True])
+            self.truths.append(becomes(self.model, self.setup, self.truths[-1], *args))
+        return self.truths[round_number]
 
     def _look_at_card(self, state: State, question: str) -> None:
         """A round without a run has no reading: its card is taken in before the next question is answered."""
@@ -82,17 +95,17 @@ def make_person(setup: Setup, model: ModuleType, parameters: dict[str, float], n
     """The person of that number, as the scenario's population and the seed make them."""
     people = np.array([number])
     truth = draw_truth(setup, people, parameters)
-    return SimulatedPerson(setup, model, truth, first_mind(setup, people, truth))
+    return SimulatedPerson(setup, model, number, truth, first_mind(setup, people, truth))
 
 
 def truth_document(
     person: SimulatedPerson, session: Session, start: dict[str, Any], rounds: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The truth about a finished session with its documents: who the person was, true degrees, time and gaps."""
-    setup, truth = person.setup, person.truth
+    setup, truth = person.setup, person.truth_in(0)
     degrees = np.full((1, setup.max_rounds + 1), np.nan)  # by round, also those that did not come
     for t, document in enumerate((start, *rounds)):
-        degrees[0, t] = oracle.true_degree(setup, truth, np.array([document["standing"]]))[0]
+        degrees[0, t] = oracle.true_degree(setup, person.truth_in(t), np.array([document["standing"]]))[0]
     last = np.array([len(rounds)])
     ended = np.array([timing.EVENT_OF_REASON.get(session.stop_reason or "", timing.ADMINISTRATIVE)])
     times = oracle.true_time(setup, degrees, last, ended)
@@ -114,12 +127,27 @@ def truth_document(
         "time": {"event": int(times.event[0]), "rounds": at}
         | {name: float(clocks[i]) for i, name in enumerate(CLOCKS) if name != "rounds"},
         "rounds": by_round,
-    }
+    } | ({"changes": _changes(person, len(rounds), degrees, ended)} if hasattr(person.model, "becomes") else {})
+
+
+def _changes(
+    person: SimulatedPerson, num_rounds: int, degrees: NDArray[np.float64], ended: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    """The rounds before which the intent was drawn anew, to what, and how long it took to be aligned again."""
+    found = []
+    for t in range(1, num_rounds + 1):
+        truth = person.truth_in(t)
+        if truth.changed[0] == t:
+            again = oracle.time_to_realign(person.setup, degrees, np.array([t]), np.array([num_rounds]), ended)
+            weights = {a.name: float(truth.weights[0, j]) for j, a in enumerate(person.setup.scenario.attributes)}
+            realigned = {"event": int(again.event[0]), "rounds": int(again.rounds[0])}
+            found.append({"round": t, "weights": weights, "realigned": realigned})
+    return found
 
 
 def _round_truth(person: SimulatedPerson, document: dict[str, Any]) -> dict[str, Any]:
     setup = person.setup
-    notes = person.rounds[document["round"]]
+    notes, truth = person.rounds[document["round"]], person.truth_in(document["round"])
     names = [c.name for c in setup.scenario.contexts]
     context, commanded = np.array([names.index(document["context"])]), np.array([document["setting"]])
     realised = document["realised"]
@@ -129,9 +157,9 @@ def _round_truth(person: SimulatedPerson, document: dict[str, Any]) -> dict[str,
         number = np.array(found[:1] or [-1])
     if number[0] < 0:
         return {"gaps": None, "luck": None}
-    terms = oracle.true_gaps(setup, person.truth, notes["f_hat"], context, notes["alone"], commanded, number)
+    terms = oracle.true_gaps(setup, truth, notes["f_hat"], context, notes["alone"], commanded, number)
     z = np.array([[document["outcome"][name]["value"] for name in OUTCOMES]])
     return {
         "gaps": oracle.gaps_to_json(terms),
-        "luck": float(oracle.luck(setup, person.truth, z, number, context)[0]),
+        "luck": float(oracle.luck(setup, truth, z, number, context)[0]),
     }

@@ -39,6 +39,14 @@ def true_time(setup: Setup, degrees: Floats, last_round: Ints, ended: Ints) -> t
     return timing.sustained(aligned, last_round, setup.scenario.horizon, ended)
 
 
+def time_to_realign(setup: Setup, degrees: Floats, since: Ints, last_round: Ints, ended: Ints) -> timing.Times:
+    """Rounds from a change of intent before round `since` (N,) to sustained alignment with the new one, 1 at least."""
+    rounds = np.arange(degrees.shape[1])
+    aligned = (degrees >= 1 - setup.scenario.eps) & (rounds >= since[:, None])
+    times = timing.sustained(aligned, last_round, setup.scenario.horizon, ended)
+    return times._replace(rounds=np.maximum(times.rounds - since + 1, 0))
+
+
 def gaps_to_json(terms: Gaps) -> dict[str, Any]:
     """Exact gaps of one person in the form of the command contract."""
     values = {name: float(getattr(terms, name)[0, 0]) for name in GAPS}

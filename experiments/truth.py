@@ -30,6 +30,7 @@ class Truth(NamedTuple):
     best: Floats  # (N, X) U_max over the feasible settings of S_ref in each context
     worst: Floats  # (N, X) U_min
     own: Floats  # (N, E) the parameters that only this model has, in the order of its PARAMETERS
+    changed: Ints  # (N,) round before which the intent was last drawn anew, 0 where it never was
 
 
 class Mind(NamedTuple):
@@ -45,13 +46,10 @@ TRAITS = ("rationality", "lapse", "reliance", "inertia", "about_equal", "learnin
 def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Truth:
     """People from the population of the scenario; `parameters` fix some of TRAITS for everybody, rationality in all
     channels. A person's draw depends on the seed and their number only."""
-    num_attributes = setup.num_attributes
     x = setup.prior.draw(stream_key(setup.seed, "person truth"), people, 1)[:, :, 0]
-    ratios = np.concatenate([x[:, : num_attributes - 1], np.zeros((len(people), 1))], axis=1)
-    weights = np.exp(ratios - ratios.max(axis=1, keepdims=True))
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights = simplex(x[:, : setup.num_attributes - 1])
     ends = alignment.extremes(setup, weights[:, :, None])
-    extra = x[:, num_attributes - 1 :]
+    extra = x[:, setup.num_attributes - 1 :]
 
     def fixed(name: str, drawn: Floats) -> Floats:
         return np.full_like(drawn, parameters[name]) if name in parameters else drawn
@@ -70,7 +68,26 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
         best=ends.best[:, :, 0],
         worst=ends.worst[:, :, 0],
         own=np.tile([v for k, v in parameters.items() if k not in TRAITS], (len(people), 1)),
+        changed=np.zeros(len(people), np.int64),
     )
+
+
+def simplex(ratios: Floats) -> Floats:
+    """(N, J) weights of log ratios (N, J - 1) to the last weight."""
+    ratios = np.concatenate([ratios, np.zeros((len(ratios), 1))], axis=1)
+    weights = np.exp(ratios - ratios.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
+
+
+def with_weights(setup: Setup, truth: Truth, who: NDArray[np.bool_], weights: Floats) -> Truth:
+    """Those in `who` (N,) with other weights (N, J) from here on."""
+    rows = np.flatnonzero(who)
+    ends = alignment.extremes(setup, weights[rows][:, :, None])
+    held = truth.weights.copy(), truth.best.copy(), truth.worst.copy()
+    for column, new in zip(held, (weights[rows], ends.best[:, :, 0], ends.worst[:, :, 0]), strict=True):
+        column[rows] = new
+    return truth._replace(weights=held[0], best=held[1], worst=held[2])
 
 
 def _mental(setup: Setup, people: Ints) -> tuple[Floats, Floats]:

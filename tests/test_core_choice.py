@@ -158,5 +158,6 @@ def twins(setup: Setup, num: int) -> tuple[rounds.State, Truth, Mind]:
         best=np.ones((num, setup.num_contexts)),
         worst=np.zeros((num, setup.num_contexts)),
         own=np.zeros((num, 0)),
+        changed=np.zeros(num, np.int64),
     )
     return state, truth, Mind(np.repeat(setup.expectation[None], num, axis=0), same)

@@ -11,6 +11,9 @@
 and, where they want to,
 
     gives_up(setup, truth, mind, state, u) -> (N,)       True: they leave instead of choosing; u (N, 1)
+    becomes(setup, truth, people, round, active) -> Truth  who they are from this round on; without it, who they were
+    change(setup, truth, mind, state, u) -> (N,)         what they say to "did you change, or did I misread you?", of
+                                                         calib.change.ANSWERS; without it what is true
     tell(setup, truth, mind, state, u) -> (N,)           what they say to a belief probe, a value of calib/probes.py;
                                                          without it they say about what they expect
 
@@ -35,6 +38,9 @@ _RANGES = {  # others: any finite number
     "belief_sd": (0.0, 10.0),
     "forgetting": (0.0, 1.0),
     "hazard": (0.0, 10.0),
+    "change_round": (0.0, 1e6),
+    "change_hazard": (0.0, 1.0),
+    "drift_sd": (0.0, 10.0),
     "frailty_variance": (1e-6, 100.0),
     "aspiration": (0.0, 1.0),
     "threshold": (0.0, 1.0),
@@ -48,6 +54,17 @@ def answer_to(kind: int, model: ModuleType, *args: Any) -> Any:
     """What people of the model answer to their question of this kind; `args` from setup on."""
     usual = importlib.import_module("experiments.people.rational")
     return getattr(model, _ANSWERS[kind], getattr(usual, _ANSWERS[kind]))(*args)
+
+
+def about_change(model: ModuleType, *args: Any) -> Any:
+    """What people of the model say when asked whether they changed; `args` from setup on."""
+    usual = importlib.import_module("experiments.people.rational")
+    return getattr(model, "change", usual.change)(*args)
+
+
+def becomes(model: ModuleType, setup: Any, truth: Any, *args: Any) -> Any:
+    """Who people of the model are from a round on; `args` are people, round and who is active."""
+    return model.becomes(setup, truth, *args) if hasattr(model, "becomes") else truth
 
 
 def person_names() -> list[str]:

@@ -30,6 +30,11 @@ def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> 
     return (3 * u[:, 0]).astype(np.int64)
 
 
+def change(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """Changed, misread or unsure."""
+    return (3 * u[:, 0]).astype(np.int64)
+
+
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
     """Yes or no."""
     return (u[:, 0] < 0.5).astype(np.int64)

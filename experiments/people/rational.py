@@ -1,9 +1,11 @@
 """Noisily rational on believed outcomes, learning from every run (definitions 2.3, 2.4, 2.5)."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from calib import choice, probes, rounds
+from calib.change import CHANGED, MISREAD
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.rounds import State
 from calib.setup import Setup
@@ -86,6 +88,19 @@ def tell(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Int
     for j, attribute in enumerate(setup.scenario.attributes):
         answer[column == j] = probes.nearest(attribute, phi[column == j])
     return answer
+
+
+def has_changed(truth: Truth, state: State) -> NDArray[np.bool_]:
+    """Whether the intent was drawn anew in the rounds that they are asked about."""
+    assert state.change is not None
+    return truth.changed > np.array([bank.settled for bank in state.change])
+
+
+def change(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """Whether they changed what they want, 0, or were misread, 1; wrong as often as the scenario says."""
+    assert setup.scenario.change is not None
+    right = np.where(has_changed(truth, state), CHANGED, MISREAD)
+    return np.where(u[:, 0] < setup.scenario.change.answer_error, 1 - right, right)
 
 
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
