@@ -67,7 +67,8 @@ def pooled(beliefs: list[live.Belief], share: Floats) -> live.Belief:
     ends = np.floor(np.cumsum(share) / np.sum(share) * num + 0.5).astype(np.int64)
     taken = []
     for belief, count in zip(beliefs, np.diff(ends, prepend=0), strict=True):
-        taken.append(belief.particles[:, :, (np.arange(count) * num) // max(count, 1)])
+        # `take` keeps the layout of memory for which everything is compiled
+        taken.append(np.take(belief.particles, (np.arange(count) * num) // max(count, 1), axis=2))
     return live.Belief(np.concatenate(taken, axis=2), beliefs[int(np.argmax(share))].step)
 
 
