@@ -141,6 +141,8 @@ class Screen:
             )
         if s["identified"]:
             say(f"  the answers speak about {in_words(s['identified'])}")
+        if "change" in s:
+            self._change(s["change"])
         say("time to alignment")
         for name in ("true", "declared", "accepted", "verified"):
             say(f"  {name:<18} {when(s['time'][name])}")
@@ -159,6 +161,12 @@ class Screen:
         self._audit(s)
         where = "" if s["journal"] == DEFAULT_JOURNAL else f" --journal {s['journal']}"
         say(f"journal {s['journal']}, run {s['run']}  (calib replay {s['run']}{where})")
+
+    def _change(self, found: dict[str, Any]) -> None:
+        """Whether they wanted something else in the end, and what they said of it."""
+        since = since_words(found["since"]).lower()
+        said = "".join(f"; round {a['round']}: {a['answer']}" for a in found["asked"])
+        self.line(f"  they want something else, {since}: {found['p_changed']:.0%} probable{said}")
 
     def _alarm(self, found: dict[str, Any] | None) -> None:
         """What the degree supposes and these answers do not show; nothing where there is no alarm."""

@@ -186,6 +186,27 @@ def test_few_hypotheses_say_nearly_what_all_say(lab: Make, small: Scenario) -> N
         assert change.p_changed(a) == pytest.approx(change.p_changed(b), abs=0.06)
 
 
+@pytest.mark.slow
+def test_p_changed_is_the_share_of_those_who_changed(lab: Make, small: Scenario) -> None:
+    """500 people of the very hazard: in each quarter by P(changed), within 3.5 standard errors; so is the share whose
+    last change was in each round, and the 90% intervals of the weights of the end hold 90%."""
+    setup = lab(scenario=changing(small, hypotheses=10), role="advisor", max_rounds=8, seed=9, num_particles=256)
+    sessions = played(setup, "changing,change_round=0,change_hazard=0.1", list(range(500)))
+    changed, banks = sessions.truth.changed, sessions.state.change or ()
+    p = np.array([change.p_changed(bank) for bank in banks])
+    assert p.max() > 0.95 and p.min() < 0.3, "the answers tell something"
+    for quarter in np.array_split(np.argsort(p), 4):
+        error = np.sqrt(np.sum(p[quarter] * (1 - p[quarter]))) / len(quarter)
+        assert abs(np.mean(changed[quarter] > 0) - p[quarter].mean()) < 3.5 * error
+    by_round = np.array([since(bank, 8) for bank in banks])
+    for k in range(2, 9):
+        error = np.sqrt(np.sum(by_round[:, k - 1] * (1 - by_round[:, k - 1]))) / len(banks)
+        assert abs(np.mean(changed == k) - by_round[:, k - 1].mean()) < 3.5 * error
+    low, high = np.quantile(live.intent(sessions.state.belief, 3), [0.05, 0.95], axis=2)
+    held = (low <= sessions.truth.weights) & (sessions.truth.weights <= high)
+    assert np.mean(held) == pytest.approx(0.9, abs=0.03)
+
+
 # --- the question --------------------------------------------------------------------------------------------------
 
 
