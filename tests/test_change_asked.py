@@ -76,7 +76,7 @@ def test_bad_answers_at_the_terminal_are_not_understood_and_a_good_one_counts(la
         type_in(process, "m")
         until(process, "changed or misread: misread")
         type_in(process, "q")
-        process.wait(60)
+        assert process.wait(60) == 0
     assert answers(lab) == [1]
     said = of_round(lab)[0]
     assert said["answer"] == "misread" and said["p_changed"] >= 0.5
@@ -92,7 +92,7 @@ def test_a_killed_run_asks_again_and_goes_on(lab: Lab) -> None:
         type_in(process, "c")
         until(process, "changed or misread: changed")
         type_in(process, "q")
-        process.wait(60)
+        assert process.wait(60) == 0
     assert answers(lab) == [0]
     assert lab.json("replay", lab.last_run())["differences"] == []
 
