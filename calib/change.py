@@ -71,8 +71,8 @@ class Taken(NamedTuple):
     belief: Any  # the engine's, of everybody: the mixture
     diagnostics: live.Diagnostics  # of the most probable hypothesis
     banks: tuple[Bank, ...]
-    probability: Floats  # (N, 2, K) of every option before they were given, as in calib.rounds.Predicted, and
-    answer: Ints  # (N, 2) the answers
+    probability: Floats  # (N, 3, K) of every option before they were given, as in calib.rounds.Predicted, and
+    answer: Ints  # (N, 3) the answers
 
 
 def start(setup: Setup, belief: Any, num: int) -> tuple[Bank, ...] | None:
@@ -88,7 +88,7 @@ def take_in(setup: Setup, state: "State") -> Taken:
     engine, num = load_engine(setup.engine), len(state.people)
     banks = list(_banks(state))
     diagnostics = live.Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
-    probability, answer = np.zeros((num, 2, max(setup.num_modes + 1, 3))), np.full((num, 2), -1)
+    probability, answer = np.zeros((num, 3, setup.most_options)), np.full((num, 3), -1)
 
     def work(low: int, high: int) -> None:
         for i in range(low, high):
@@ -103,15 +103,16 @@ def take_in(setup: Setup, state: "State") -> Taken:
 
 def _taken_in(setup: Setup, engine: ModuleType, state: "State", i: int) -> tuple[Bank, live.Diagnostics, Floats, Ints]:
     """Person i's bank after the new answers; what the most probable hypothesis had to do for them; and how probable
-    every option (2, K) of them was before they were given, and they themselves (2,)."""
+    every option (3, K) of them was before they were given, and they themselves (3,)."""
     change = setup.scenario.change
     assert change is not None
     bank = _advanced(setup, engine, state, i, change.hazard)
     found = [engine.predict(h.setup, _told(state, i, h)) for h in bank.hypotheses]
-    answer, p = found[0].answer[0], np.stack([one.probability[0] for one in found])  # (2,), (H, 2, K)
+    answer, p = found[0].answer[0], np.stack([one.probability[0] for one in found])  # (3,), (H, 3, K)
     given, share = _given(p, answer), np.exp([h.log_p for h in bank.hypotheses])
-    probability = np.stack([_mean(share, p[:, 0]), _mean(share * given[:, 0], p[:, 1])])
-    gain = np.log(given[:, 0]) + np.log(given[:, 1])
+    later = share * given[:, 0]
+    probability = np.stack([_mean(share, p[:, 0]), _mean(later, p[:, 1]), _mean(later, p[:, 2])])
+    gain = np.log(given[:, 0]) + np.log(given[:, 1]) + np.log(given[:, 2])
     weighed = [replace(h, log_p=h.log_p + float(g)) for h, g in zip(bank.hypotheses, gain, strict=True)]
     kept = _pruned(weighed, bank.settled, change.hypotheses)
     likeliest = int(np.argmax([h.log_p for h in kept]))
@@ -271,9 +272,9 @@ def _of(belief: Any, i: int) -> Any:
 
 
 def _given(probability: Floats, answer: Ints) -> Floats:
-    """(H, 2) probability (H, 2, K) of the answers (2,), 1 where there is none."""
+    """(H, 3) probability (H, 3, K) of the answers (3,), 1 where there is none."""
     at = np.maximum(answer, 0)[None, :, None]
-    taken = np.take_along_axis(probability, np.broadcast_to(at, (len(probability), 2, 1)), axis=2)[:, :, 0]
+    taken = np.take_along_axis(probability, np.broadcast_to(at, (len(probability), 3, 1)), axis=2)[:, :, 0]
     return np.where(answer >= 0, taken, 1.0)
 
 

@@ -89,8 +89,9 @@ def start(prior: Any, num: int, num_options: int, num_attributes: int, max_round
 def observe(
     checks: Checks, round_number: int, probability: Floats, baseline: Floats, answer: Ints, pair: Ints, gap: Floats
 ) -> Checks:
-    """After a round's answers (N, 2), whose options had `probability` (N, 2, K) and under the prior `baseline`.
+    """After a round's answers (N, 3), whose options had `probability` (N, 3, K) and under the prior `baseline`.
 
+    All count for the score; the alarm follows menus and comparisons.
     pair (N,) was compared, gap (N, J) is its first card less its second, in scaled attributes.
     """
     there = answer >= 0
@@ -99,9 +100,9 @@ def observe(
         np.log(np.where(there, np.take_along_axis(p, at, axis=2)[:, :, 0], 1.0)) for p in (probability, baseline)
     )
     checks = checks._replace(
-        num_answers=checks.num_answers + there[:, 0] + there[:, 1],
-        log_score=checks.log_score + log_p[:, 0] + log_p[:, 1],
-        log_baseline=checks.log_baseline + log_b[:, 0] + log_b[:, 1],
+        num_answers=checks.num_answers + there[:, 0] + there[:, 1] + there[:, 2],
+        log_score=checks.log_score + log_p[:, 0] + log_p[:, 1] + log_p[:, 2],
+        log_baseline=checks.log_baseline + log_b[:, 0] + log_b[:, 1] + log_b[:, 2],
     )
     menus = _followed(checks.menus, answer[:, 0], log_p[:, 0], lambda rows: menu_rules(checks.menu[rows]))
     checks = _judged(checks._replace(menus=menus), round_number)

@@ -13,7 +13,7 @@ from calib.engines import load_engine
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
 from calib.identify import identified
-from calib.questions import KINDS, PAIR, PROBE
+from calib.questions import BEST_OF, GRADES, KINDS, PAIR, PROBE, RATING
 from calib.rounds import CLOCKS, State
 from calib.scenario import CHANNELS, Scenario
 from calib.setup import Setup
@@ -74,9 +74,13 @@ def card(scenario: Scenario, z: Sequence[float] | NDArray[np.float64]) -> list[d
 
 
 def question(setup: Setup, kind: int, asked: int) -> dict[str, Any]:
-    """What a person is shown of question number `asked` of a kind: two outcome cards, or what may be expected."""
+    """What a person is shown of question number `asked` of a kind: outcome cards, or what may be said."""
     if kind == PROBE:
         return probes.shown(setup.scenario, asked)
+    if kind == RATING:
+        return {"rating": asked, "grades": list(GRADES)}
+    if kind == BEST_OF:
+        return {"menu": asked, "cards": [card(setup.scenario, setup.card_z[c]) for c in setup.menus[asked]]}
     a, b = setup.pairs[asked]
     return {"pair": asked, "a": card(setup.scenario, setup.card_z[a]), "b": card(setup.scenario, setup.card_z[b])}
 
@@ -149,6 +153,10 @@ def _asked(setup: Setup, state: State, answer: int | None) -> dict[str, Any]:
         value = None if answer is None else shown["values"][answer]
         about = {key: shown[key] for key in ("probe", "mode", "attribute", "unit")}
         found["probe"] = about | {"answer": answer, "value": value}
+    elif kind == RATING:
+        found["rating"] = {"rating": asked, "answer": answer, "of": len(GRADES)}
+    elif kind == BEST_OF:
+        found["best_of"] = {"menu": asked, "cards": [int(c) for c in setup.menus[asked]], "answer": answer}
     return found
 
 
@@ -167,7 +175,7 @@ def parameter_draws(setup: Setup, state: State, person: int = 0) -> dict[str, ND
     draws["lapse"] = 1 / (1 + np.exp(-extra[3]))
     draws |= {"reliance": extra[4], "inertia": extra[5], "about_equal": np.exp(extra[6])}
     engine = load_engine(setup.engine)
-    return draws | (engine.own_parameters(state.belief, person) if hasattr(engine, "own_parameters") else {})
+    return draws | (engine.own_parameters(setup, state.belief, person) if hasattr(engine, "own_parameters") else {})
 
 
 def estimated_gaps(setup: Setup, state: State, notes: RoundNotes) -> dict[str, Any]:

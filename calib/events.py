@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from devices.home.types import OUTCOMES, Settings
 
-Question = Literal["choice", "comparison", "probe", "good_enough", "change", "ready", "arm"]
+Question = Literal["choice", "comparison", "probe", "rating", "best_of", "good_enough", "change", "ready", "arm"]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.kernel import COMPARISON
+from calib.kernel import BEST_OF, COMPARISON
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+CHANNELS = ("mode_choice", "accept_override", "comparison", "best_of")
 
 
 class Evidence(NamedTuple):
@@ -21,7 +24,7 @@ class Evidence(NamedTuple):
     recommended: Floats  # (N, A, K), 1 where the option was proposed by the machine
     last: Floats  # (N, A, K), 1 where the option ran last
     num_options: Ints  # (N, A)
-    channel: Ints  # (N, A), the number of a channel in calib.scenario.CHANNELS
+    channel: Ints  # (N, A), the number of a channel in CHANNELS
     chosen: Ints  # (N, A): option; in a comparison 0 is a, 1 is b, 2 is about equal
     num_answers: Ints  # (N,)
 
@@ -36,9 +39,10 @@ class Evidence(NamedTuple):
         return Evidence(*columns, num_answers=self.num_answers[own] - first)  # type: ignore[arg-type, misc]
 
 
-def empty(num_people: int, max_rounds: int, num_modes: int, num_attributes: int) -> Evidence:
-    """No answers yet; room for a choice among the modes and a proposal, and for a comparison, in every round."""
-    return empty_evidence(num_people, 2 * max_rounds, num_modes + 1, num_attributes)
+def empty(num_people: int, max_rounds: int, num_modes: int, num_attributes: int, num_cards: int = 0) -> Evidence:
+    """No answers yet; room for a choice among the modes and a proposal, and for a comparison of two cards or the best
+    of `num_cards`, in every round."""
+    return empty_evidence(num_people, 2 * max_rounds, max(num_modes + 1, num_cards), num_attributes)
 
 
 def empty_evidence(num_people: int, capacity: int, num_options: int, num_attributes: int) -> Evidence:
@@ -112,6 +116,21 @@ def add_comparison(
     new.chosen[rows, at] = chosen[rows]
     new.num_answers[rows] += 1
     return new
+
+
+def add_best_of(
+    evidence: Evidence, active: NDArray[np.bool_], cards: Floats, chosen: Ints, in_place: bool = False
+) -> Evidence:
+    """With one choice of the best of some outcome cards more. cards (N, K, J); chosen (N,) among K."""
+    none = np.full(len(chosen), -1)
+    return add_choice(evidence, active, BEST_OF, cards, chosen, none, none, in_place)
+
+
+def add_rating(
+    evidence: Evidence, active: NDArray[np.bool_], seen: Floats, grade: Ints, in_place: bool = False
+) -> Evidence:
+    """The same: nothing is known of what people aspire to."""
+    return evidence
 
 
 def _copy(evidence: Evidence) -> Evidence:

@@ -1,8 +1,8 @@
 """The question of a pool whose answer is expected to tell most about the person, over the particles of a live belief.
 
 A question is a pair of outcome cards, which may be about equal, or a menu of cards of which the best is named
-(definitions 2.5 and 2.3). It is worth the expected information gain: entropy of the predicted answer minus the
-expected entropy given the person (Lindley 1956), in single precision to 1e-5 nats.
+(definitions 2.5; a menu has the lapse of 2.3). It is worth the expected information gain: entropy of the predicted
+answer minus the expected entropy given the person (Lindley 1956), in single precision to 1e-5 nats.
 
 All questions are judged on every `_SCREEN`th particle, and the `_FINALISTS` on all of them.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from calib.kernel import COMPARISON, MODE_CHOICE, weights
+from calib.kernel import COMPARISON, weights
 from calib.live import Belief, Floats, over_people
 from calib.vector import Single, Singles, add_rows, exp32, log32, rows32
 
@@ -38,12 +38,21 @@ class Odds(NamedTuple):
 
 def best_pair(belief: Belief, log_weight: Floats, cards: Floats, pairs: Ints) -> Ints:
     """(N,) rows of pairs (R, 2) of the cards (Q, J), "about equal" being an answer; the first where tied."""
-    return _best(belief, log_weight, cards, pairs, True, _SCREEN)
+    return _best(belief, log_weight, cards, pairs, True, _SCREEN)[0]
 
 
 def best_menu(belief: Belief, log_weight: Floats, cards: Floats, menus: Ints) -> Ints:
-    """(N,) rows of menus (R, K) of the cards (Q, J), chosen from as modes are; the first where tied."""
-    return _best(belief, log_weight, cards, menus, False, _SCREEN)
+    """(N,) rows of menus (R, K) of the cards (Q, J), of which the best is named; the first where tied."""
+    return _best(belief, log_weight, cards, menus, False, _SCREEN)[0]
+
+
+def best_of_both(belief: Belief, log_weight: Floats, cards: Floats, pairs: Ints, menus: Ints) -> tuple[Ints, Ints]:
+    """(N,) whether a menu tells most, 0 or 1, and its row or the pair's."""
+    (pair, of_pair), (menu, of_menu) = (
+        _best(belief, log_weight, cards, pool, pool is pairs, _SCREEN) for pool in (pairs, menus)
+    )
+    better = of_menu > of_pair
+    return better.astype(np.int64), np.where(better, menu, pair)
 
 
 def gains(belief: Belief, log_weight: Floats, cards: Floats, pool: Ints, with_equal: bool) -> Floats:
@@ -58,17 +67,19 @@ def gains(belief: Belief, log_weight: Floats, cards: Floats, pool: Ints, with_eq
     return out.astype(np.float64)
 
 
-def _best(belief: Belief, log_weight: Floats, cards: Floats, pool: Ints, with_equal: bool, screen: int) -> Ints:
+def _best(
+    belief: Belief, log_weight: Floats, cards: Floats, pool: Ints, with_equal: bool, screen: int
+) -> tuple[Ints, Singles]:
+    """(N,) the best question of the pool, and its nats."""
     num, num_attributes = len(log_weight), cards.shape[1]
-    out, centred = np.empty(num, np.int64), (cards - 0.5).astype(np.float32)
+    out, nats, centred = np.empty(num, np.int64), np.empty(num, np.float32), (cards - 0.5).astype(np.float32)
 
     def work(a: int, b: int) -> None:
-        _best_people(
-            belief.particles[a:b], log_weight[a:b], num_attributes, centred, pool, with_equal, screen, out[a:b]
-        )
+        some = belief.particles[a:b], log_weight[a:b]
+        _best_people(*some, num_attributes, centred, pool, with_equal, screen, out[a:b], nats[a:b])
 
     over_people(work, num)
-    return out
+    return out, nats
 
 
 @njit(**_EACH)
@@ -81,6 +92,7 @@ def _best_people(
     with_equal: bool,
     screen: int,
     out: Ints,
+    nats: Singles,
 ) -> None:
     num = particles.shape[2]
     step = max(1, min(screen, num // _FEWEST))
@@ -89,12 +101,12 @@ def _best_people(
         odds = _odds(particles[i], log_weight[i], num_attributes, cards, with_equal, step)
         _gains(odds, pool, every, with_equal, few)
         if step == 1 or len(pool) <= _FINALISTS:
-            out[i] = np.argmax(few)
+            out[i], nats[i] = np.argmax(few), np.max(few)
             continue
         finalists = np.sort(np.argsort(-few)[:_FINALISTS])
         odds = _odds(particles[i], log_weight[i], num_attributes, cards, with_equal, 1)
         _gains(odds, pool, finalists, with_equal, exact)
-        out[i] = finalists[np.argmax(exact)]
+        out[i], nats[i] = finalists[np.argmax(exact)], np.max(exact)
 
 
 @njit(**_EACH)
@@ -119,7 +131,7 @@ def _odds(x: Floats, log_weight: Floats, num_attributes: int, cards: Singles, wi
     num_cards, draws, extra = cards.shape[0], (x.shape[1] + step - 1) // step, num_attributes - 1
     here, w, up, rows = rows32(extra, draws), rows32(num_attributes, draws), rows32(num_cards, draws), rows32(5, draws)
     rationality, other, share = rows[0], rows[1], rows[2]
-    of_r = extra + (COMPARISON if with_equal else MODE_CHOICE)
+    of_r = extra + COMPARISON
     of_other = extra + (_TAU if with_equal else _LAPSE)
     top = np.max(log_weight)
     for d in range(extra):

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# The channels first, in the order of their rationalities; a run is no answer but what people learn from.
-KINDS = ("mode_choice", "accept_override", "comparison", "rating", "stop", "probe", "run")
-MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON, RATING, STOP, PROBE, RUN = range(len(KINDS))
+# The channels first, in the order of their rationalities; a run is no answer but what people learn from. The best of
+# some outcome cards is named as rationally as two of them are compared.
+KINDS = ("mode_choice", "accept_override", "comparison", "rating", "stop", "probe", "run", "best_of")
+MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON, RATING, STOP, PROBE, RUN, BEST_OF = range(len(KINDS))
 NUM_CHANNELS = 5  # with a rationality
 
 
@@ -25,9 +26,11 @@ class History(NamedTuple):
     # scaled attributes: the proposal; card a; the outcome that is rated, seen or, before a stop, predicted
     first: Floats  # (N, A, J)
     second: Floats  # (N, A, J) card b
-    option: Ints  # (N, A) the mode chosen, M for the proposal; 0 a, 1 b, 2 about equal; a grade; 1 stopped; a mode
-    where: Ints  # (N, A) the mode that ran last or -1, of a menu; the attribute, of a probe
+    # (N, A) the mode chosen, M for the proposal; 0 a, 1 b, 2 about equal; a grade; 1 stopped; a mode; one of `cards`
+    option: Ints
+    where: Ints  # (N, A) the mode that ran last or -1, of a menu; the attribute, of a probe; how many cards there are
     value: Floats  # (N, A) what was said, of a probe; ticks until a stop or the end
+    cards: Floats  # (N, A, K, J) of which the best was named; K may be 0
     num: Ints  # (N,)
 
     @property
@@ -40,12 +43,12 @@ class History(NamedTuple):
         return History(*(column[low:high] for column in self))  # type: ignore[arg-type]
 
 
-def empty(num_people: int, max_rounds: int, num_modes: int, num_attributes: int) -> History:
-    """Nothing yet; room for a choice, a run and two more entries in every round."""
-    return empty_history(num_people, 4 * max_rounds, num_attributes)
+def empty(num_people: int, max_rounds: int, num_modes: int, num_attributes: int, num_cards: int = 0) -> History:
+    """Nothing yet; room for a choice, a run and two more entries in every round, with up to `num_cards` cards."""
+    return empty_history(num_people, 4 * max_rounds, num_attributes, num_cards)
 
 
-def empty_history(num_people: int, capacity: int, num_attributes: int) -> History:
+def empty_history(num_people: int, capacity: int, num_attributes: int, num_cards: int = 0) -> History:
     """Nothing yet; room for `capacity` entries."""
     shape = (num_people, capacity)
     return History(
@@ -55,6 +58,7 @@ def empty_history(num_people: int, capacity: int, num_attributes: int) -> Histor
         option=np.zeros(shape, np.int64),
         where=np.zeros(shape, np.int64),
         value=np.zeros(shape),
+        cards=np.zeros((*shape, num_cards, num_attributes)),
         num=np.zeros(num_people, np.int64),
     )
 
@@ -118,3 +122,21 @@ def add_comparison(
 ) -> History:
     """With one comparison of outcome cards more. a, b (N, J); chosen (N,) 0 a, 1 b, 2 about equal."""
     return add(history, active, COMPARISON, first=a, second=b, option=chosen, in_place=in_place)
+
+
+def add_best_of(
+    history: History, active: NDArray[np.bool_], cards: Floats, chosen: Ints, in_place: bool = False
+) -> History:
+    """With one choice of the best of some outcome cards more. cards (N, K, J); chosen (N,) among K."""
+    rows, num = np.flatnonzero(active), cards.shape[1]
+    at, size = history.num[rows], np.full(len(chosen), num)
+    new = add(history, active, BEST_OF, option=chosen, where=size, in_place=in_place)
+    new.cards[rows, at, :num] = cards[rows]
+    return new
+
+
+def add_rating(
+    history: History, active: NDArray[np.bool_], seen: Floats, grade: Ints, in_place: bool = False
+) -> History:
+    """With one rating more: the outcome that was seen (N, J), and its grade (N,) from 0."""
+    return add(history, active, RATING, first=seen, option=grade, in_place=in_place)

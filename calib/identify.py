@@ -11,11 +11,10 @@ import numpy as np
 
 from calib import live
 from calib.engines import load_engine
-from calib.evidence import Evidence
+from calib.evidence import CHANNELS, Evidence
 from calib.history import KINDS
 from calib.mental import BELIEF_SD, MindPrior
 from calib.rounds import State
-from calib.scenario import CHANNELS
 from calib.setup import Setup
 
 SPEAKS = 1 / 3
@@ -33,7 +32,7 @@ def identified(setup: Setup, state: State, person: int = 0) -> dict[str, Any]:
 
 def answers(state: State, person: int = 0) -> dict[str, int]:
     """How many answers of each channel, and runs, were taken in; what did not occur is left out."""
-    kept, names = state.evidence, CHANNELS if isinstance(state.evidence, Evidence) else KINDS
+    kept, names = state.evidence, CHANNELS if isinstance(state.evidence, Evidence) else KINDS  # one name a number
     numbers = kept.channel if isinstance(kept, Evidence) else kept.kind
     kinds = numbers[person, : kept.num_answers[person]]
     return {name: int(n) for name, n in zip(names, np.bincount(kinds, minlength=len(names)), strict=True) if n}

@@ -25,7 +25,8 @@ Ints = NDArray[np.int64]
 Reals = Any  # an array of float32 or float64, one of the two throughout a call
 
 NUM_EXTRA = 7
-MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON = 0, 1, 2
+# Naming the best of some outcome cards is a menu choice, as rational as comparing two of them.
+MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON, BEST_OF = 0, 1, 2, 3
 _LAPSE, _RELIANCE, _INERTIA, _TAU = 3, 4, 5, 6
 _ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))  # they take the other factor's precision
 _LOWEST = np.float32(-1e38)
@@ -54,6 +55,7 @@ class Rows(NamedTuple):
     even: Reals  # (A,) 1/options
     first: Ints  # (A + 1,) row of each answer
     channel: Ints  # (A,)
+    column: Ints  # (A,) number of the rationality
     chosen: Ints  # (A,)
 
 
@@ -172,7 +174,8 @@ def lay_out(answers: Answers, first: int, end: int, first_new: int, new_times: f
             for j in range(dims):
                 by_attribute[j, r] = features[r, j]
     channel, chosen = answers.channel[first:end].copy(), answers.chosen[first:end].copy()
-    return Rows(features, by_attribute, recommended, last, times, even, starts, channel, chosen)
+    column = np.minimum(channel, COMPARISON)
+    return Rows(features, by_attribute, recommended, last, times, even, starts, channel, column, chosen)
 
 
 @njit(**_EACH)
@@ -279,15 +282,16 @@ def evaluate(
     extra = num_attributes - 1
     _simplex(x, num_attributes, w, room.top, room.total, room.norm)
     menus, comparisons = False, False
+    for a in range(num_answers):
+        comparisons |= rows.channel[a] == COMPARISON
+        menus |= rows.channel[a] != COMPARISON
     for c in range(3):
         used = False
         for a in range(num_answers):
-            used |= rows.channel[a] == c
+            used |= rows.column[a] == c
         if used:
             for p in range(num):
                 rationality[c, p] = exp_of(x[extra + c, p])
-        menus |= used and c != COMPARISON
-        comparisons |= used and c == COMPARISON
     if menus:
         for p in range(num):
             lapse[p] = _ONE / (_ONE + exp_of(-x[extra + _LAPSE, p]))
@@ -405,7 +409,7 @@ def _menu(x: Reals, rows: Rows, a: int, want_value: bool, want_gradient: bool, e
     """One choice from a menu; room.pull holds the options' shares in between."""
     value, gradient, pull, utility, lapse = room.value, room.gradient, room.pull, room.utility, room.lapse
     top, total, chance, r = room.top, room.total, room.chance, room.rationality
-    first, end, pick, c = rows.first[a], rows.first[a + 1], rows.first[a] + rows.chosen[a], rows.channel[a]
+    first, end, pick, c = rows.first[a], rows.first[a + 1], rows.first[a] + rows.chosen[a], rows.column[a]
     times, even, num = rows.times[a], rows.even[a], value.shape[0]
     for p in range(num):
         top[p] = _LOWEST

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.questions import GRADES
 from calib.scenario import Scenario
 
 Floats = NDArray[np.float64]
@@ -83,7 +84,7 @@ def mind_prior_of(scenario: Scenario, expectation: Floats) -> MindPrior | None:
         expectation=expectation,
         salience=np.array(scenario.salience),
         probe_sd=beliefs.probe_sd,
-        num_grades=5,
+        num_grades=len(GRADES),
     )
 
 

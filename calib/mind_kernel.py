@@ -20,7 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from calib.comparisons import gamma_coefficients, horner
-from calib.history import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE, PROBE, RATING, RUN, STOP, History
+from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, PROBE, RATING, RUN, STOP, History
 from calib.mental import (
     ASPIRATION,
     BELIEF_SD,
@@ -69,6 +69,7 @@ class Story(NamedTuple):
     option: Ints  # (A,)
     where: Ints  # (A,)
     value: Singles  # (A,)
+    cards: Singles  # (A, K, J)
     share: Singles  # (A,) 1, or less while an answer is let in by steps
     num: int
 
@@ -86,9 +87,11 @@ def terms_of(prior: MindPrior) -> Terms:
 def story_of(history: History, person: int) -> Story:
     """One person's row."""
     h, i = history, person
-    first, second, value = (np.ascontiguousarray(c[i], np.float32) for c in (h.first, h.second, h.value))
+    first, second, value, cards = (
+        np.ascontiguousarray(c[i], np.float32) for c in (h.first, h.second, h.value, h.cards)
+    )
     share = np.ones(h.kind.shape[1], np.float32)
-    return Story(h.kind[i], first, second, h.option[i], h.where[i], value, share, int(h.num[i]))
+    return Story(h.kind[i], first, second, h.option[i], h.where[i], value, cards, share, int(h.num[i]))
 
 
 def num_coordinates(prior: MindPrior) -> int:
@@ -114,7 +117,7 @@ class Room(NamedTuple):
     common: Singles  # (M, W) the same for all groups of a mode, not yet in `pull`
     gains: Singles  # (A, M, W) d log p / d u of each menu
     before: Singles  # (A, G, W) q before each run
-    share: Singles  # (M + 1, W)
+    share: Singles  # (M + 1 or more, W) of the options of a menu
     by_weight: Singles  # (J, W) d value / d w
     by_extra: Singles  # (E, W) d value / d natural coordinate
     gradient: Singles  # (D, W)
@@ -129,13 +132,14 @@ def make_room(terms: Terms, story: Story, width: int) -> Room:
     num_modes, num_attributes = terms.expectation.shape
     num_groups = terms.salience.shape[0]
     cell = np.full((num_modes, num_attributes), -1, np.int64)
-    num_cells, menus, runs = 0, 0, 0
+    num_cells, menus, runs, most = 0, 0, 0, num_modes + 1
     for a in range(story.num):
         kind = story.kind[a]
         if kind == PROBE and cell[story.option[a], story.where[a]] < 0:
             cell[story.option[a], story.where[a]] = num_cells
             num_cells += 1
         menus += 1 if kind in (MODE_CHOICE, ACCEPT_OVERRIDE) else 0
+        most = max(most, story.where[a]) if kind == BEST_OF else most
         runs += 1 if kind == RUN else 0
     parts = num_modes * num_groups
     dims = num_attributes + E + parts
@@ -156,7 +160,7 @@ def make_room(terms: Terms, story: Story, width: int) -> Room:
         rows32(num_modes, width),
         rows32(max(menus, 1) * num_modes, width).reshape(max(menus, 1), num_modes, width),
         rows32(max(runs, 1) * num_groups, width).reshape(max(runs, 1), num_groups, width),
-        rows32(num_modes + 1, width),
+        rows32(most, width),
         rows32(num_attributes, width),
         rows32(E, width),
         gradient,
@@ -197,6 +201,8 @@ def evaluate(z: Singles, terms: Terms, story: Story, first_new: int, want_gradie
             menu += 1
         elif kind == COMPARISON:
             _comparison(terms, story, a, is_new, room)
+        elif kind == BEST_OF:
+            _best_of(story, a, is_new, room)
         elif kind == RATING:
             _rating(terms, story, a, is_new, room)
         elif kind == STOP:
@@ -440,6 +446,51 @@ def _menu(terms: Terms, story: Story, a: int, menu: int, is_new: bool, room: Roo
                 room.by_weight[j, p] += f * rationality[p] * share[num_modes, p]
     for p in range(width):
         room.by_extra[kind, p] += of_rationality[p]
+
+
+@njit(**_EACH)
+def _best_of(story: Story, a: int, is_new: bool, room: Room) -> None:
+    """The best of some outcome cards: a menu choice with the rationality of comparisons."""
+    num, pick, counts, width = story.where[a], story.option[a], story.share[a], room.value.shape[0]
+    rationality, lapse, share = room.natural[COMPARISON], room.natural[LAPSE], room.share
+    top, total, slope, worth = room.spare[0], room.spare[1], room.spare[2], room.spare[3]
+    for p in range(width):
+        top[p] = -np.float32(np.inf)
+        total[p] = _ZERO
+    for k in range(num):
+        for p in range(width):
+            share[k, p] = _ZERO
+        for j in range(room.weights.shape[0]):
+            f = story.cards[a, k, j]
+            for p in range(width):
+                share[k, p] += f * room.weights[j, p]
+        for p in range(width):
+            share[k, p] *= rationality[p]
+            top[p] = max(top[p], share[k, p])
+    for k in range(num):
+        for p in range(width):
+            share[k, p] = exp32(share[k, p] - top[p])
+            total[p] += share[k, p]
+    even = _ONE / np.float32(num)
+    for p in range(width):
+        total[p] = _ONE / total[p]
+        picked = share[pick, p] * total[p]
+        probability = lapse[p] * even + (_ONE - lapse[p]) * picked
+        log_p = log32(probability)
+        room.value[p] += counts * log_p
+        room.new[p] += log_p if is_new else _ZERO
+        slope[p] = counts * (_ONE - lapse[p]) * picked / probability
+        room.by_extra[LAPSE, p] += counts * (even - picked) / probability
+    for k in range(num):
+        mine = _ONE if k == pick else _ZERO
+        for p in range(width):
+            share[k, p] = slope[p] * (mine - share[k, p] * total[p])
+            worth[p] = rationality[p] * share[k, p]
+        for j in range(room.weights.shape[0]):
+            f = story.cards[a, k, j]
+            for p in range(width):
+                room.by_weight[j, p] += f * worth[p]
+                room.by_extra[COMPARISON, p] += f * room.weights[j, p] * share[k, p]
 
 
 @njit(**_EACH)

@@ -21,7 +21,18 @@ from calib.choice import (
     stop_log_prob,
 )
 from calib.evidence import Evidence
-from calib.history import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE, NUM_CHANNELS, PROBE, RATING, RUN, STOP, History
+from calib.history import (
+    ACCEPT_OVERRIDE,
+    BEST_OF,
+    COMPARISON,
+    MODE_CHOICE,
+    NUM_CHANNELS,
+    PROBE,
+    RATING,
+    RUN,
+    STOP,
+    History,
+)
 from calib.mental import EXTRAS, MindPrior
 from calib.prior import Prior
 
@@ -114,7 +125,7 @@ def _answers(
         log_p = menu_log_probs(
             pt,
             pt.sum(pt.as_tensor(features[menus]) * weights_at(menus)[..., None, :], axis=-1),
-            manner["rationality"][channel[menus]][:, None],
+            manner["rationality"][np.minimum(channel[menus], COMPARISON)][:, None],
             manner["lapse"],
             reliance=manner["reliance"],
             recommended=evidence.recommended[person, menus],
@@ -185,6 +196,12 @@ def build_mind_model(prior: MindPrior, history: History, person: int = 0) -> pm.
             difference = pt.sum((first[at] - second[at]) * weights, axis=-1)
             log_p = comparison_log_probs(pt, difference, rationality[COMPARISON], pt.exp(extras[mental.TAU]))
             pm.Potential("comparisons", pt.sum(log_p[np.arange(len(at)), option[at]]))
+        if len(at := np.flatnonzero(kind == BEST_OF)):
+            cards = history.cards[person, at]
+            offered = (np.arange(cards.shape[1]) < where[at][:, None]).astype(float)
+            utility, lapse = pt.sum(cards * weights, axis=-1), pm.math.sigmoid(extras[mental.LAPSE])
+            log_p = menu_log_probs(pt, utility, rationality[COMPARISON], lapse, offered=offered)
+            pm.Potential("best_of", pt.sum(log_p[np.arange(len(at)), option[at]]))
         if len(at := np.flatnonzero(kind == RATING)):
             utility, r = pt.sum(first[at] * weights, axis=-1), rationality[RATING]
             spacing = pt.exp(extras[mental.SPACING])

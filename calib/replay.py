@@ -65,7 +65,8 @@ def setup_of(start: dict[str, Any]) -> Setup:
     return setup
 
 
-_ASKED = tuple(zip(KINDS, ("pair", "probe"), strict=True))  # where a round document says what was asked
+# Where a round document says what was asked.
+_ASKED = tuple(zip(KINDS, ("pair", "probe", "rating", "menu"), strict=True))
 
 
 def fold(

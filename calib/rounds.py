@@ -22,7 +22,7 @@ from calib.evidence import Evidence
 from calib.history import History
 from calib.kernel import ACCEPT_OVERRIDE, MODE_CHOICE
 from calib.outcomes import scale
-from calib.questions import PAIR, PROBE
+from calib.questions import BEST_OF, GRADES, PAIR, PROBE, RATING
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -63,6 +63,7 @@ class State:
     kind: Ints  # (N,) of this round's question, a number of calib.questions.KINDS, -1 for none
     asked: Ints  # (N,) its number within the kind, -1 for none
     answer: Ints  # (N,) to it, -1 for none
+    seen: Floats  # (N, J) scaled outcome of the last run
     evidence: Evidence | History  # as the engine keeps it
     in_belief: Ints  # (N,) answers that the belief has taken in
     belief: Any  # the engine's
@@ -100,13 +101,14 @@ class Measured(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """How probable the options of a round's answers were before they were given: the menu's [0], the comparison's [1].
+    """How probable the options of a round's answers were before they were given.
 
-    The comparison's are given the menu's answer. K = max(M + 1, 3).
+    [0] is the menu's, [1] a comparison's and [2] that of a rating or of the best of some cards, which are given the
+    menu's answer. K = Setup.most_options.
     """
 
-    probability: Floats  # (N, 2, K), zeros beyond the options that there are and where there is no answer
-    answer: Ints  # (N, 2) option chosen, -1 where there is no answer
+    probability: Floats  # (N, 3, K), zeros beyond the options that there are and where there is no answer
+    answer: Ints  # (N, 3) option chosen, -1 where there is no answer
 
 
 class Answered(NamedTuple):
@@ -123,6 +125,7 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
     engine = load_engine(setup.engine)
     belief = engine.start(setup, people) if belief is None else belief
     kept, room = (engine.EVIDENCE, max_rounds) if engine.EVIDENCE else (answers, 0)
+    sizes = room, setup.num_modes, setup.num_attributes, setup.menus.shape[1]
     nothing = np.full(num, -1)
     state = State(
         people=people,
@@ -138,7 +141,8 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
         kind=nothing,
         asked=nothing,
         answer=nothing,
-        evidence=kept.empty(num, room, setup.num_modes, setup.num_attributes),
+        seen=np.zeros((num, setup.num_attributes)),
+        evidence=kept.empty(num, *sizes),
         in_belief=np.zeros(num, np.int64),
         belief=belief,
         diagnostics=live.Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num)),
@@ -223,10 +227,11 @@ def outcome(setup: Setup, state: State, z: Floats, robot_s: Floats, wall_s: Floa
     """After the run, or its card: z (N, 6) as the person sees it. They learn about the mode that ran."""
     f_hat, last_mode = experience(setup, state.f_hat, state.last_mode, state.commanded, z, state.active, setup.learning)
     evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
+    seen = np.where(state.active[:, None], scale(setup.scenario, z), state.seen)
     if kept:
-        mode, seen = setup.setting_mode[state.commanded], scale(setup.scenario, z)
+        mode = setup.setting_mode[state.commanded]
         evidence = kept.add_run(evidence, state.active, mode, seen, state.in_place)
-    state = replace(state, f_hat=f_hat, last_mode=last_mode, evidence=evidence)
+    state = replace(state, f_hat=f_hat, last_mode=last_mode, evidence=evidence, seen=seen)
     return spend(state, robot_s=robot_s, wall_s=wall_s)
 
 
@@ -257,15 +262,16 @@ def question(setup: Setup, state: State) -> State:
 
 def num_answers(setup: Setup, state: State) -> int:
     """How many answers the question of the first person has."""
-    if state.kind[0] == PAIR:
-        return 3
-    return len(probes.shown(setup.scenario, int(state.asked[0]))["values"])
+    if state.kind[0] == PROBE:
+        return len(probes.shown(setup.scenario, int(state.asked[0]))["values"])
+    return {PAIR: 3, RATING: len(GRADES), BEST_OF: setup.menus.shape[1]}[int(state.kind[0])]
 
 
 def answered(setup: Setup, state: State, kind: int, answer: Ints, attention_s: Floats, wall_s: Floats) -> State:
     """After the answer (N,) of those whose question is of this kind.
 
-    Of a comparison 0 is the first card, 1 the second, 2 about equal; of a probe it is a value of calib/probes.py.
+    Of a comparison 0 is the first card, 1 the second, 2 about equal; of a probe it is a value of calib/probes.py; of a
+    rating a grade, worst first; else the card.
     """
     who = state.active & (state.kind == kind)
     evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
@@ -286,7 +292,16 @@ def _add_probe(setup: Setup, state: State, kept: Any, who: Mask, answer: Ints) -
     return kept.add_probe(state.evidence, who, mode, attribute, said, state.in_place)
 
 
-_ADD = {PAIR: _add_comparison, PROBE: _add_probe}
+def _add_rating(setup: Setup, state: State, kept: Any, who: Mask, answer: Ints) -> Any:
+    return kept.add_rating(state.evidence, who, state.seen, answer, state.in_place)
+
+
+def _add_best_of(setup: Setup, state: State, kept: Any, who: Mask, answer: Ints) -> Any:
+    cards = setup.cards[setup.menus[np.maximum(state.of_kind(BEST_OF), 0)]]
+    return kept.add_best_of(state.evidence, who, cards, answer, state.in_place)
+
+
+_ADD = {PAIR: _add_comparison, PROBE: _add_probe, RATING: _add_rating, BEST_OF: _add_best_of}
 
 
 def measure(setup: Setup, state: State) -> State:
@@ -342,8 +357,8 @@ def _checked(setup: Setup, state: State, given: Predicted | None) -> Checks | No
     engine = load_engine(setup.engine)
     probability, answer = given or engine.predict(setup, state)
     baseline = engine.predict(setup, _unlearnt(state, checks.prior, 0)).probability
-    # the comparison's baseline has not even learnt from this round's choice
-    baseline[:, 1] = engine.predict(setup, _unlearnt(state, checks.prior, 1)).probability[:, 1]
+    # the later answer's baseline has not even learnt from this round's choice
+    baseline[:, 1:] = engine.predict(setup, _unlearnt(state, checks.prior, 1)).probability[:, 1:]
     a, b = setup.pairs[np.maximum(state.pair, 0)].T
     gap = setup.cards[a] - setup.cards[b]
     return observe(checks, state.round, probability, baseline, answer, state.pair, gap)

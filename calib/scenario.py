@@ -22,6 +22,7 @@ CHANNELS = ("mode_choice", "accept_override", "comparison")
 ROLES = ("tool", "advisor")
 _SETTING_KEYS = ("fan", "brush", "speed", "passes", "pattern", "edge")
 _PROBABILITY_SLACK = 1e-9
+_MOST_MENUS = 2000  # of cards, as questions
 
 
 @dataclass(frozen=True)
@@ -149,17 +150,30 @@ class Scenario:
     effort_s: dict[str, float]
     num_cards: int
     asks_beliefs: bool  # what people expect of modes may be asked, beside comparisons of outcomes
+    asks_ratings: bool  # how good the run was may be asked
+    menu_size: int  # cards in a question which of them is best, 0 for no such question
     worth_of_second: float  # expected degree that a second of the person's attention has to buy; else nothing is asked
     num_particles: int
     change: Change | None = None  # None: intent stays what it is
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of everything that the file says, its own path apart."""
-        said = asdict(replace(self, file="", text=""))
-        if self.change is None:
-            del said["change"]
-        return digest(said)
+        """sha256 of everything that the file says, its own path apart.
+
+        What later versions of the format added and the file leaves out is no part of it: an older file keeps its hash.
+        """
+        whole = asdict(replace(self, file="", text=""))
+        return digest({k: v for k, v in whole.items() if k not in _LATER or v != _LATER[k]})
+
+
+_LATER = {
+    "beliefs": None,
+    "asks_beliefs": False,
+    "asks_ratings": False,
+    "menu_size": 0,
+    "worth_of_second": 0.0,
+    "change": None,
+}
 
 
 def digest(value: Any) -> str:
@@ -226,12 +240,23 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     asks_beliefs = questions.flag("beliefs") if "beliefs" in questions.rest() else False
     if asks_beliefs and beliefs is None:
         raise questions.wrong("beliefs", "is true and people's beliefs are known; add mental_model.beliefs")
+    asks_ratings = questions.flag("ratings") if "ratings" in questions.rest() else False
+    if asks_ratings and beliefs is None:
+        raise questions.wrong("ratings", "is true and people's beliefs are known; add mental_model.beliefs")
+    menu_size = questions.integer("best_of", 3, num_cards) if "best_of" in questions.rest() else 0
+    if math.comb(num_cards, menu_size) > _MOST_MENUS:
+        raise questions.wrong(
+            "best_of",
+            f"is {menu_size}, of which {num_cards} cards make {math.comb(num_cards, menu_size)} questions; "
+            f"{_MOST_MENUS} are the most: take fewer, or fewer num_cards",
+        )
     worth = questions.number("worth_of_second", 0, 1) if "worth_of_second" in questions.rest() else 0.0
     questions.end()
     change = _change(top.table("change")) if "change" in top.rest() else None
     effort = top.table("effort")
-    kinds = ("choose", "decide", "compare", "good_enough", "ready", *(["expect"] if asks_beliefs else []))
-    kinds += ("change",) if change else ()
+    kinds = ["choose", "decide", "compare", "good_enough", "ready"]
+    may = (("expect", asks_beliefs), ("rate", asks_ratings), ("change", change is not None))
+    kinds += [kind for kind, asked in may if asked]
     effort_s = {k: effort.number(k, 0, 120) for k in kinds}
     effort.end()
     engine = top.table("engine")
@@ -266,6 +291,8 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         effort_s=effort_s,
         num_cards=num_cards,
         asks_beliefs=asks_beliefs,
+        asks_ratings=asks_ratings,
+        menu_size=menu_size,
         worth_of_second=worth,
         num_particles=num_particles,
         change=change,

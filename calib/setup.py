@@ -1,5 +1,6 @@
 """A setup: a scenario with its outcome map, a role, a policy and a seed, as the arrays that the session computes on."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from calib.mental import MindPrior, mind_prior_of
 from calib.outcomes import OutcomeMap, outcome_map, scale
 from calib.policies import load_policy
 from calib.prior import Prior, prior_of
-from calib.questions import PROBE, Pool
+from calib.questions import BEST_OF, GRADES, PROBE, RATING, Pool
 from calib.scenario import ROLES, Scenario, digest
 from devices.home.types import OUTCOMES, Settings
 
@@ -49,13 +50,23 @@ class Setup:
     card_z: Floats  # (Q, 6) as shown
     cards: Floats  # (Q, J)
     pairs: Ints  # (R, 2) card numbers
+    menus: Ints  # (R', K) card numbers, of which the best is asked for
 
     @property
     def pool(self) -> Pool:
         """The questions that there are: those of the scenario from which the engine learns."""
-        kinds = load_engine(self.engine).LEARNS_FROM
-        probes = self.num_modes * self.num_attributes if self.scenario.asks_beliefs and PROBE in kinds else 0
-        return Pool(len(self.pairs), probes)
+        kinds, scenario = load_engine(self.engine).LEARNS_FROM, self.scenario
+        return Pool(
+            pairs=len(self.pairs),
+            probes=self.num_modes * self.num_attributes if scenario.asks_beliefs and PROBE in kinds else 0,
+            ratings=int(scenario.asks_ratings and RATING in kinds),
+            menus=len(self.menus) if BEST_OF in kinds else 0,
+        )
+
+    @property
+    def most_options(self) -> int:
+        """Options of the question that has most, probes apart."""
+        return max(self.num_modes + 1, 3, self.menus.shape[1], len(GRADES) if self.pool.ratings else 0)
 
     @property
     def num_reference(self) -> int:
@@ -147,9 +158,13 @@ def make_setup(
         raise UserError(f'--until: "{stop_rule}" is no stopping rule; choose {", ".join(STOP_RULES)}')
     if seed < 0:
         raise UserError(f"--seed: {seed} is negative; give 0 or more")
-    load_policy(policy)
     engine = engine or usual_engine(scenario)
-    kind = load_engine(engine)
+    kind, all_cards = load_engine(engine), getattr(load_policy(policy), "FULL_MENU", False)
+    if all_cards and kind.LEARNS_FROM and BEST_OF not in kind.LEARNS_FROM:
+        raise UserError(
+            f"--policy: {policy} asks for the best of all cards, and the engine {engine} learns from pairs alone; "
+            "use --engine live or another policy"
+        )
     if kind.TIER == "known" and num_particles not in (None, kind.PARTICLES):
         raise UserError(f"--particles: the engine {engine} infers nothing and has no particles; leave it out")
     if max_rounds is not None and max_rounds < 1:
@@ -180,6 +195,8 @@ def make_setup(
     card_setting, card_context = _spread(phi[: scenario.num_reference], feasible, scenario.num_cards)
     card_z = np.round(mean[card_setting, card_context], 1)
     pairs = np.array([(a, b) for a in range(scenario.num_cards) for b in range(a + 1, scenario.num_cards)])
+    size = scenario.num_cards if all_cards else scenario.menu_size
+    menus = np.array(list(itertools.combinations(range(scenario.num_cards), size)) if size else [], np.int64)
     setup = Setup(
         scenario=scenario,
         role=role,
@@ -205,6 +222,7 @@ def make_setup(
         card_z=card_z,
         cards=scale(scenario, card_z),
         pairs=pairs,
+        menus=menus.reshape(-1, size) if size else np.empty((0, 0), np.int64),
     )
     if scenario.change and kind.TIER != "known" and not hasattr(kind, "anew"):
         raise UserError(f"--engine: {engine} takes intent for fixed and the scenario has [change]; take --engine live")

@@ -303,6 +303,13 @@ def _ask(screen: Screen, shown: dict[str, Any]) -> None:
     elif question == "change":
         say(f"{since_words(shown['since'])}: did you change what you want, or did I misread you?")
         say("   c  I changed    m  you misread me    u  neither, or I am not sure")
+    elif question == "rating":
+        say("How far was this run as you would have it?")
+        say("  " + ", ".join(f"{i} {words}" for i, words in enumerate(shown["grades"], 1)))
+    elif question == "best_of":
+        say("Which of these outcomes would you like best?")
+        for i, each in enumerate(shown["cards"], 1):
+            say(f"  {i:>2}  {card(each)}")
     elif question == "good_enough":
         for s in shown["standing"]:
             say(f"  {s['context']:<10} {brief(s['settings'])}: {card(s['card'])}")
@@ -405,6 +412,9 @@ def _value(asked: Ask, word: str, setup: Setup) -> int | None:
         return min(range(len(values)), key=lambda i: abs(values[i] - number)) if math.isfinite(number) else None
     elif question == "change":
         return {"c": 0, "changed": 0, "m": 1, "misread": 1, "u": 2, "unsure": 2}.get(word)
+    elif question in ("rating", "best_of"):
+        most = len(asked.shown["grades" if question == "rating" else "cards"])
+        return int(word) - 1 if word.isdigit() and 1 <= int(word) <= most else None
     elif question == "good_enough":
         return {"y": 1, "yes": 1, "n": 0, "no": 0}.get(word)
     return None

@@ -165,8 +165,9 @@ def question(link: Link) -> None:
     if not pending:
         st.info("One moment.")
         return
-    drawn = {"choice": _choice, "comparison": _comparison, "probe": _probe, "good_enough": _good_enough}
-    (drawn | {"change": _change, "ready": _ready, "arm": _arm})[pending["question"]](link, pending)
+    drawn = {"choice": _choice, "comparison": _comparison, "probe": _probe, "rating": _rating, "best_of": _best_of}
+    others = {"good_enough": _good_enough, "change": _change, "ready": _ready, "arm": _arm}
+    (drawn | others)[pending["question"]](link, pending)
 
 
 def _button(link: Link, pending: dict[str, Any], label: str, value: int = 0, primary: bool = False) -> None:
@@ -235,6 +236,24 @@ def _change(link: Link, pending: dict[str, Any]) -> None:
     for value, (column, label) in enumerate(zip(st.columns(3), answers, strict=True)):
         with column:
             _button(link, pending, label, value)
+
+
+def _rating(link: Link, pending: dict[str, Any]) -> None:
+    st.subheader("How far was this run as you would have it?", anchor=False)
+    grades = pending["grades"]
+    for column, (value, words) in zip(st.columns(len(grades)), enumerate(grades), strict=True):
+        with column:
+            _button(link, pending, words.capitalize(), value)
+
+
+def _best_of(link: Link, pending: dict[str, Any]) -> None:
+    st.subheader("Which of these outcomes would you like best?", anchor=False)
+    for i, each in enumerate(pending["cards"]):
+        if i % 3 == 0:
+            columns = st.columns(3)
+        with columns[i % 3], st.container(border=True, key=f"best-of-{i}"):
+            st.html(cards.outcome(each))
+            _button(link, pending, "This one", i)
 
 
 def _good_enough(link: Link, pending: dict[str, Any]) -> None:

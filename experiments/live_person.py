@@ -30,8 +30,10 @@ def answer_noise(setup: Setup, state: State, question: str) -> NDArray[np.float6
 
 def attention_s(setup: Setup, question: str) -> float:
     """Simulated seconds of attention for a question, from the scenario's effort table."""
-    own = {"comparison": "compare", "probe": "expect", "good_enough": "good_enough", "change": "change"}
-    name = _EFFORT[setup.role] if question == "choice" else own[question]
+    if question == "best_of":  # a card takes as long as in a comparison, which has two
+        return setup.scenario.effort_s["compare"] * setup.menus.shape[1] / 2
+    own = {"choice": _EFFORT[setup.role], "comparison": "compare", "probe": "expect", "rating": "rate"}
+    name = own.get(question, question)
     return setup.scenario.effort_s[name]
 
 

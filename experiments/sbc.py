@@ -239,7 +239,7 @@ def _posterior(setup: Setup, state: State) -> tuple[dict[str, Floats], Floats]:
     draws |= {"lapse": 1 / (1 + np.exp(-extra[:, 3]))}
     draws |= {"reliance": extra[:, 4], "inertia": extra[:, 5], "about_equal": np.exp(extra[:, 6])}
     if hasattr(engine, "own_parameters"):
-        own = [engine.own_parameters(belief, i) for i in range(len(w))]
+        own = [engine.own_parameters(setup, belief, i) for i in range(len(w))]
         draws |= {name: np.stack([of_person[name] for of_person in own]) for name in own[0]}
     draws = {name: values for name, values in draws.items() if np.ptp(values) > 0}
     draws[DEGREE] = alignment.degree(setup, w, alignment.extremes(setup, w), state.standing)
@@ -253,6 +253,8 @@ def _truth(setup: Setup, sessions: Sessions, after: int) -> dict[str, Floats]:
     found = {a.name: truth.weights[:, j] for j, a in enumerate(setup.scenario.attributes)}
     found |= {f"rationality[{channel}]": truth.rationality[:, c] for c, channel in enumerate(CHANNELS)}
     found |= {name: getattr(truth, name) for name in TRAITS if name != "rationality"}
+    names = ("rationality[rating]", "aspiration", "spacing")
+    found |= {name: truth.rating[:, i] for i, name in enumerate(names)}
     return found | {DEGREE: sessions.true_degree[:, after]}
 
 

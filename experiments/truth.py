@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from calib import alignment
-from calib.mental import BELIEF_SD, LEARNING
+from calib.history import RATING
+from calib.mental import ASPIRATION, BELIEF_SD, LEARNING, SPACING
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -26,6 +27,7 @@ class Truth(NamedTuple):
     about_equal: Floats  # (N,)
     learning_rate: Floats  # (N,)
     belief_sd: Floats  # (N,) spread of f_hat(0) around the descriptions
+    rating: Floats  # (N, 3) rationality, aspiration and spacing of grades; zeros where nobody is asked to rate
     luck: Floats  # (N, 2) uniforms of their own, for what else a model draws of a person
     best: Floats  # (N, X) U_max over the feasible settings of S_ref in each context
     worst: Floats  # (N, X) U_min
@@ -64,6 +66,7 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
         about_equal=fixed("about_equal", np.exp(extra[:, 6])),
         learning_rate=fixed("learning_rate", learning_rate),
         belief_sd=fixed("belief_sd", belief_sd),
+        rating=_rating(setup, people),
         luck=uniforms(stream_key(setup.seed, "person luck"), people, 0, 2),
         best=ends.best[:, :, 0],
         worst=ends.worst[:, :, 0],
@@ -97,6 +100,15 @@ def _mental(setup: Setup, people: Ints) -> tuple[Floats, Floats]:
     x = ndtri(uniforms(stream_key(setup.seed, "person mental model"), people, 0, 2))
     logit, log_sd = (setup.mind.mean[e] + setup.mind.sd[e] * x[:, i] for i, e in enumerate((LEARNING, BELIEF_SD)))
     return 1 / (1 + np.exp(-logit)), np.exp(log_sd)
+
+
+def _rating(setup: Setup, people: Ints) -> Floats:
+    if not setup.scenario.asks_ratings or setup.mind is None:
+        return np.zeros((len(people), 3))
+    x = ndtri(uniforms(stream_key(setup.seed, "person ratings"), people, 0, 3))
+    places = [RATING, ASPIRATION, SPACING]
+    log_r, aspiration, log_spacing = (setup.mind.mean[places] + setup.mind.sd[places] * x).T
+    return np.stack([np.exp(log_r), aspiration, np.exp(log_spacing)], axis=1)
 
 
 def first_mind(setup: Setup, people: Ints, truth: Truth) -> Mind:

@@ -154,6 +154,7 @@ def twins(setup: Setup, num: int) -> tuple[rounds.State, Truth, Mind]:
         about_equal=np.full(num, 0.6),
         learning_rate=np.full(num, 0.4),
         belief_sd=np.zeros(num),
+        rating=np.zeros((num, 3)),
         luck=np.full((num, 2), 0.5),
         best=np.ones((num, setup.num_contexts)),
         worst=np.zeros((num, setup.num_contexts)),

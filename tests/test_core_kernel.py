@@ -1,4 +1,4 @@
-"""The compiled kernel is the PyMC model, to a constant: value, gradient, prior and all three channels."""
+"""The compiled kernel is the PyMC model, to a constant: value, gradient, prior and all channels."""
 
 from itertools import product
 
@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from calib.choice import comparison_log_probs, menu_log_probs
-from calib.evidence import Evidence, add_choice, add_comparison, empty_evidence
+from calib.evidence import Evidence, add_best_of, add_choice, add_comparison, empty_evidence
 from calib.kernel import (
     ACCEPT_OVERRIDE,
+    BEST_OF,
     COMPARISON,
     MODE_CHOICE,
     NUM_EXTRA,
@@ -36,6 +37,9 @@ def random_evidence(rng: np.random.Generator, num_answers: int, dims: int, most:
             evidence = add_comparison(evidence, ALL, a, b, rng.integers(0, 3, 1))
             continue
         count = int(rng.integers(2, most + 1))
+        if channel == BEST_OF:
+            evidence = add_best_of(evidence, ALL, rng.random((1, count, dims)), rng.integers(0, count, 1))
+            continue
         proposed = np.array([count - 1]) if channel == ACCEPT_OVERRIDE else np.array([-1])
         options = rng.uniform(-0.2, 1.2, (1, count, dims))
         last = rng.integers(-1, count, 1)
@@ -90,21 +94,23 @@ def values(x: Floats, dims: int) -> dict[str, Floats]:
     }
 
 
+EVERYTHING = [MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON, BEST_OF]
 # J, most options, channels, particles, answers
 CASES = {
     "the prior alone": (4, 3, [], 500, 0),
     "mode choices": (6, 9, [MODE_CHOICE], 1500, 25),
     "accept or override": (6, 10, [ACCEPT_OVERRIDE], 1500, 25),
     "comparisons": (5, 2, [COMPARISON], 1500, 25),
-    "everything": (6, 10, [MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON], 3000, 40),
-    "everything, two attributes": (2, 4, [MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON], 3000, 20),
+    "the best of cards": (5, 4, [BEST_OF], 1500, 25),
+    "everything": (6, 10, EVERYTHING, 3000, 40),
+    "everything, two attributes": (2, 4, EVERYTHING, 3000, 20),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_kernel_is_the_pymc_model(name: str) -> None:
-    """11,000 particles in all: within 1e-8 a choice on values and 1e-6 on gradients, up to one constant a model."""
+    """12,500 particles in all: within 1e-8 a choice on values and 1e-6 on gradients, up to one constant a model."""
     from calib.model import build_model
 
     dims, most, channels, num, count = CASES[name]
@@ -141,7 +147,7 @@ def plain_log_density(x: Floats, prior: Prior, evidence: Evidence, first: int, e
     for a in range(first, end):
         channel, chosen, k = (int(c[0, a]) for c in (evidence.channel, evidence.chosen, evidence.num_options))
         utility = (evidence.features[0, a, :k] @ w).T  # (P, K)
-        r = np.exp(extra[channel])
+        r = np.exp(extra[min(channel, COMPARISON)])
         if channel == COMPARISON:
             log_p = comparison_log_probs(np, utility[:, 0] - utility[:, 1], r, np.exp(extra[6]))
         else:
@@ -165,7 +171,7 @@ def test_the_kernel_is_the_numpy_choice_model(dims: int, most: int) -> None:
     rng = np.random.default_rng(dims)
     for _ in range(40):
         prior = random_prior(rng, dims)
-        evidence = random_evidence(rng, int(rng.integers(1, 30)), dims, most, [0, 1, 2])
+        evidence = random_evidence(rng, int(rng.integers(1, 30)), dims, most, EVERYTHING)
         x = random_particles(rng, prior, 300)
         value, _ = kernel(x, prior, evidence)
         log_prior, total = plain_log_density(x, prior, evidence, 0, int(evidence.num_answers[0]))
@@ -175,7 +181,7 @@ def test_the_kernel_is_the_numpy_choice_model(dims: int, most: int) -> None:
 @pytest.mark.parametrize(("new_scale", "prior_scale"), list(product([0.0, 0.3, 1.0], [0.0, 1.0])))
 def test_new_answers_and_the_prior_are_scaled(new_scale: float, prior_scale: float) -> None:
     rng = np.random.default_rng(1)
-    prior, evidence = random_prior(rng, 5), random_evidence(rng, 23, 5, 6, [0, 1, 2])
+    prior, evidence = random_prior(rng, 5), random_evidence(rng, 23, 5, 6, EVERYTHING)
     x = random_particles(rng, prior, 200)
     value, _ = kernel(x, prior, evidence, first_new=14, new_scale=new_scale, prior_scale=prior_scale)
     log_prior, old = plain_log_density(x, prior, evidence, 0, 14)
@@ -185,7 +191,7 @@ def test_new_answers_and_the_prior_are_scaled(new_scale: float, prior_scale: flo
 
 def test_only_the_answers_asked_for_count() -> None:
     rng = np.random.default_rng(2)
-    prior, evidence = random_prior(rng, 5), random_evidence(rng, 20, 5, 6, [0, 1, 2])
+    prior, evidence = random_prior(rng, 5), random_evidence(rng, 20, 5, 6, EVERYTHING)
     x = random_particles(rng, prior, 200)
     value, _ = kernel(x, prior, evidence, first=3, first_new=3, end=9, prior_scale=0.0)
     assert value == pytest.approx(plain_log_density(x, prior, evidence, 3, 9)[1], abs=1e-9)
@@ -196,7 +202,7 @@ def test_the_gradient_by_finite_differences(new_scale: float) -> None:
     """Central differences with a step of 1e-5: relative error 1e-6 on every coordinate of 1,200 particles."""
     rng = np.random.default_rng(3)
     for _ in range(20):
-        prior, evidence = random_prior(rng, 5), random_evidence(rng, 15, 5, 6, [0, 1, 2])
+        prior, evidence = random_prior(rng, 5), random_evidence(rng, 15, 5, 6, EVERYTHING)
         x = random_particles(rng, prior, 60, wide=1.0)
         _, gradient = kernel(x, prior, evidence, first_new=9, new_scale=new_scale)
         for d in range(len(x)):
@@ -225,7 +231,7 @@ def test_a_comparison_far_off_is_as_unlikely_as_it_is() -> None:
 def test_extreme_particles_stay_finite() -> None:
     """Rationality to e^20, lapse to e^-30, thresholds to e^4, weights in a corner: nothing overflows."""
     rng = np.random.default_rng(4)
-    prior, evidence = random_prior(rng, 6), random_evidence(rng, 40, 6, 9, [0, 1, 2])
+    prior, evidence = random_prior(rng, 6), random_evidence(rng, 40, 6, 9, EVERYTHING)
     x = random_particles(rng, prior, 500)
     x[:5] *= 100
     x[5:8] += rng.uniform(-20, 17, (3, 500))
@@ -250,7 +256,7 @@ def test_single_precision_is_double_precision_rounded(dims: int, most: int) -> N
     rng = np.random.default_rng(dims)
     for _ in range(20):
         prior = random_prior(rng, dims)
-        evidence = random_evidence(rng, int(rng.integers(1, 30)), dims, most, [0, 1, 2])
+        evidence = random_evidence(rng, int(rng.integers(1, 30)), dims, most, EVERYTHING)
         x = random_particles(rng, prior, 300, wide=1.0).astype(np.float32)
         value, gradient = kernel(x.astype(np.float64), prior, evidence)
         single = [column.astype(np.float32) for column in prior]

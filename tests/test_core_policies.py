@@ -46,7 +46,7 @@ def after_some_rounds(setup: Setup, num: int) -> State:
         good_enough=np.full((num, setup.max_rounds + 1), -1, np.int8),
         clocks=np.zeros((num, setup.max_rounds + 1, 5)),
     )
-    capacity = empty_evidence(num, 2, setup.num_modes + 1, setup.num_attributes)
+    capacity = empty_evidence(num, 2, state.evidence.features.shape[2], setup.num_attributes)
     wide = [np.concatenate([a, b], axis=1) for a, b in zip(state.evidence[:-1], capacity[:-1], strict=True)]
     state = replace(state, evidence=Evidence(*[*wide, state.evidence.num_answers]))
     state = rounds.begin_round(setup, state)

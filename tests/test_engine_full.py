@@ -45,7 +45,7 @@ def test_particles_are_the_same_twice(lab: Make) -> None:
         w, extras = mover.parameters(state.belief.mind[i])
         assert np.allclose(live.intent(state.belief, 3)[i], w, atol=1e-6)
         assert np.allclose(state.belief.particles[i, 2:5], extras[:3])
-        own = full.own_parameters(state.belief, i)
+        own = full.own_parameters(setup, state.belief, i)
         assert np.all((own["learning_rate"] > 0) & (own["learning_rate"] < 1) & (own["belief_sd"] > 0))
 
 
@@ -64,7 +64,7 @@ def test_predictions_are_what_the_update_weighs_by(lab: Make, role: str) -> None
     for t in (1, 2, 3):
         state = before_measuring(setup, np.arange(3), t)
         found = full.predict(setup, state)
-        assert np.allclose(found.probability.sum(axis=2), 1.0)
+        assert np.allclose(found.probability.sum(axis=2), [1.0, 1.0, 0.0])
         for i in range(3):
             new = full.mover_of(setup).values(full.mind_of(state, i), state.evidence, i)[1]
             both = np.prod([found.probability[i, k, found.answer[i, k]] for k in range(2)])
@@ -89,8 +89,8 @@ def test_ranks_of_the_truth_are_uniform(lab: Make, role: str) -> None:
     sessions = simulate_sessions(setup, rational, {}, np.arange(400))
     belief, truth = sessions.state.belief, sessions.truth
     pairs = {f"weight {j}": (live.intent(belief, 3)[:, j], truth.weights[:, j]) for j in range(3)}
-    pairs["learning rate"] = 1 / (1 + np.exp(-belief.mental[:, 0])), truth.learning_rate
-    pairs["spread"] = np.exp(belief.mental[:, 1]), truth.belief_sd
+    pairs["learning rate"] = 1 / (1 + np.exp(-belief.own[:, 0])), truth.learning_rate
+    pairs["spread"] = np.exp(belief.own[:, 1]), truth.belief_sd
     p_values = {}
     for name, (draws, true) in pairs.items():
         ranks = np.sum(draws[:, ::8] < true[:, None], axis=1)  # 0 to 64
@@ -103,6 +103,6 @@ def test_beliefs_are_those_of_the_prior_before_anything_happened(lab: Make) -> N
     setup = lab(engine="full", num_particles=4096)
     state = rounds.begin_session(setup, np.arange(3))
     f_hat = load_engine("full").believed(setup, state)
-    spread = np.sqrt(np.mean(np.exp(2 * state.belief.mental[:, 1]), axis=-1))
+    spread = np.sqrt(np.mean(np.exp(2 * state.belief.own[:, 1]), axis=-1))
     assert np.allclose(f_hat.mean(axis=-1), setup.expectation, atol=5 * spread.max() / 64)
     assert np.allclose(f_hat.std(axis=-1), spread[:, None, None], rtol=0.12)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from calib import live
 from calib.choice import menu_log_probs
 from calib.gain import best_menu, best_pair, gains
-from calib.kernel import MODE_CHOICE
+from calib.kernel import COMPARISON
 from calib.policies.information_gain import expected_gain
 from calib.setup import Setup
 from calib.streams import stream_key
@@ -31,7 +31,7 @@ def menu_gain(setup: Setup, belief: live.Belief, log_weight: Floats, menus: NDAr
     weight = np.exp(log_weight)
     weight /= weight.sum(axis=1, keepdims=True)
     out = np.empty((len(w), len(menus)))
-    for i, (r, lapse) in enumerate(zip(np.exp(extra[:, MODE_CHOICE]), 1 / (1 + np.exp(-extra[:, 3])), strict=True)):
+    for i, (r, lapse) in enumerate(zip(np.exp(extra[:, COMPARISON]), 1 / (1 + np.exp(-extra[:, 3])), strict=True)):
         for q, menu in enumerate(menus):
             log_p = menu_log_probs(np, (setup.cards[menu] @ w[i]).T, r[:, None], lapse[:, None])
             mean = weight[i] @ np.exp(log_p)

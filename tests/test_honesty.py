@@ -114,9 +114,9 @@ def test_the_licence() -> None:
 def one_answer(options: int, answer: int, kind: int, gap: np.ndarray, menu: np.ndarray) -> float:
     """log e after one answer of which the model thought every option as likely."""
     start = checks.start(None, 1, len(menu), len(gap), 1)._replace(menu=menu[None])
-    probability = np.zeros((1, 2, max(len(menu), 3)))
+    probability = np.zeros((1, 3, max(len(menu), 3)))
     probability[0, kind, :options] = 1 / options
-    answers = np.full((1, 2), -1)
+    answers = np.full((1, 3), -1)
     answers[0, kind] = answer
     after = checks.observe(start, 1, probability, probability, answers, np.array([0]), gap[None])
     assert after.log_score == pytest.approx(-np.log(options)) and after.num_answers[0] == 1

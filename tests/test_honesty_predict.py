@@ -28,8 +28,8 @@ def test_the_prediction_is_the_average_over_the_particles(lab: Make, role: str) 
     state = before_measuring(setup, np.arange(5), 3)
     found = predicted(setup, state)
     num_options = setup.num_modes + (role == "advisor")
-    assert found.probability.shape == (5, 2, setup.num_modes + 1) and found.answer.shape == (5, 2)
-    assert np.sum(found.probability, axis=2) == pytest.approx(np.ones((5, 2)), abs=1e-12)
+    assert found.probability.shape == (5, 3, setup.num_modes + 1) and found.answer.shape == (5, 3)
+    assert np.sum(found.probability, axis=2) == pytest.approx(np.tile([1.0, 1.0, 0.0], (5, 1)), abs=1e-12)
     assert (found.probability[:, 0, num_options:] == 0).all() and (found.probability[:, 1, 3:] == 0).all()
     w, e = live.intent(state.belief, setup.num_attributes), state.evidence
     for i in range(5):
@@ -54,7 +54,7 @@ def test_the_prediction_is_the_average_over_the_particles(lab: Make, role: str) 
         assert found.probability[i, 0, :num_options] == pytest.approx(np.mean(menus, axis=0), abs=1e-12)
         expected = np.average(comparisons, axis=0, weights=weights)
         assert found.probability[i, 1, :3] == pytest.approx(expected, abs=1e-12)
-        assert list(found.answer[i]) == list(e.chosen[i, at : at + 2])
+        assert list(found.answer[i]) == [*e.chosen[i, at : at + 2], -1]
 
 
 def test_it_predicts_what_the_engine_reweighs_by(lab: Make) -> None:
@@ -62,7 +62,7 @@ def test_it_predicts_what_the_engine_reweighs_by(lab: Make) -> None:
     setup = lab(seed=8)
     state = before_measuring(setup, np.arange(40), 4)
     found = predicted(setup, state)
-    log_p = np.log(np.take_along_axis(found.probability, found.answer[:, :, None], axis=2)[:, :, 0])
+    log_p = np.log(np.take_along_axis(found.probability[:, :2], found.answer[:, :2, None], axis=2)[:, :, 0])
     likelihood = live.answer_log_likelihood(state.belief, setup.prior, state.evidence, state.in_belief)
     assert log_p.sum(axis=1) == pytest.approx(logsumexp(likelihood, axis=1) - np.log(256), abs=1e-9)
 
@@ -83,5 +83,5 @@ def test_rounds_without_an_answer_predict_nothing(lab: Make) -> None:
     state = rounds.stop_people(state, np.array([False, True, False]))
     state = rounds.chosen(setup, state, np.array([0, 1, 4]), np.zeros(3), np.zeros(3))
     found = predicted(setup, state)
-    assert found.answer.tolist() == [[0, -1], [-1, -1], [4, -1]]
-    assert (found.probability[1] == 0).all() and (found.probability[:, 1] == 0).all()
+    assert found.answer.tolist() == [[0, -1, -1], [-1, -1, -1], [4, -1, -1]]
+    assert (found.probability[1] == 0).all() and (found.probability[:, 1:] == 0).all()

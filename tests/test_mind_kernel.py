@@ -13,12 +13,12 @@ from scipy.stats import norm
 from calib import history, mental, mind_kernel
 from calib.choice import comparison_log_probs, grade_log_probs, learn, menu_log_probs, stop_log_prob
 from calib.comparisons import gamma_coefficients
-from calib.history import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE, PROBE, RATING, RUN, STOP, History
+from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, PROBE, RATING, RUN, STOP, History
 from calib.mental import EXTRAS, MindPrior, groups_of
 
 Floats = NDArray[np.float64]
 ALL = np.array([True])
-EVERYTHING = (MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON, RATING, STOP, PROBE, RUN, RUN, RUN)
+EVERYTHING = (MODE_CHOICE, ACCEPT_OVERRIDE, COMPARISON, BEST_OF, RATING, STOP, PROBE, RUN, RUN, RUN)
 
 
 def random_prior(rng: np.random.Generator, num_modes: int, dims: int, salience: str) -> MindPrior:
@@ -34,10 +34,14 @@ def random_prior(rng: np.random.Generator, num_modes: int, dims: int, salience: 
 def random_history(rng: np.random.Generator, prior: MindPrior, length: int, kinds: tuple[int, ...]) -> History:
     """Entries of these kinds at random, each as likely as any other."""
     num_modes, dims = prior.expectation.shape
-    out = history.empty_history(1, length, dims)
+    out = history.empty_history(1, length, dims, num_modes + 2)
     last = -1
     for _ in range(length):
         kind = int(rng.choice(kinds))
+        if kind == BEST_OF:
+            size = int(rng.integers(2, num_modes + 3))
+            out = history.add_best_of(out, ALL, rng.random((1, size, dims)), rng.integers(0, size, 1))
+            continue
         mode, num = int(rng.integers(num_modes)), num_modes + (kind == ACCEPT_OVERRIDE)
         option = {COMPARISON: 3, RATING: prior.num_grades, STOP: 2, PROBE: num_modes, RUN: num_modes}.get(kind, num)
         out = history.add(
@@ -83,6 +87,9 @@ def answers_log_p(prior: MindPrior, h: History, w: Floats, x: Floats, utility: l
             )[option]  # fmt: skip
         elif kind == COMPARISON:
             log_p = comparison_log_probs(np, (first - h.second[0, a]) @ w, r[kind], np.exp(x[mental.TAU]))[option]
+        elif kind == BEST_OF:
+            of_cards = h.cards[0, a, : h.where[0, a]] @ w
+            log_p = menu_log_probs(np, of_cards, r[COMPARISON], 1 / (1 + np.exp(-x[mental.LAPSE])))[option]
         elif kind == RATING:
             spacing = np.exp(x[mental.SPACING])
             log_p = grade_log_probs(np, first @ w, r[kind], x[mental.ASPIRATION], spacing, prior.num_grades)[option]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from bench.peers.protocol import respond
 from calib import alignment, live
 from calib.choice import comparison_log_probs, menu_log_probs
-from calib.evidence import add_choice, add_comparison, empty_evidence
+from calib.evidence import add_best_of, add_comparison, empty_evidence
 from calib.gain import best_menu
-from calib.kernel import COMPARISON, MODE_CHOICE
+from calib.kernel import COMPARISON
 from calib.policies import load_policy
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
@@ -116,8 +116,7 @@ class Ours:
         if self.pool.kind == "pairs":
             self.evidence = add_comparison(self.evidence, everybody, options[:, 0], options[:, 1], chosen, True)
         else:
-            add_to = (self.evidence, everybody, MODE_CHOICE)
-            self.evidence = add_choice(*add_to, options, chosen, NO_MODE, NO_MODE, True)
+            self.evidence = add_best_of(self.evidence, everybody, options, chosen, True)
         since, seed = self.evidence.num_answers - 1, setup.seed
         self.belief, _ = live.update(self.belief, setup.prior, self.evidence, since, self.people, seed, everybody)
 
@@ -148,7 +147,7 @@ def arrays_of(pool: Pool, num_points: int) -> dict[str, Any]:
         "questions": pool.questions,
         "outcomes": setup.phi[: setup.num_reference].reshape(-1, setup.num_attributes),
         "weights": np.ascontiguousarray(w[0].T),
-        "rationality": np.exp(extra[COMPARISON if pool.kind == "pairs" else MODE_CHOICE]),
+        "rationality": np.exp(extra[COMPARISON]),
         "about_equal": np.exp(extra[TAU]),
         "lapse": 1 / (1 + np.exp(-extra[LAPSE])),
         "slopes": np.ascontiguousarray(slopes.reshape(-1, num_points).T),
@@ -174,7 +173,7 @@ def answer_of(pool: Pool, truth: Truth, question: int, u: Floats) -> int:
         difference = utility[:, 0] - utility[:, 1]
         log_p = comparison_log_probs(np, difference, truth.rationality[:, COMPARISON], truth.about_equal)
     else:
-        log_p = menu_log_probs(np, utility, truth.rationality[:, MODE_CHOICE, None], truth.lapse[:, None])
+        log_p = menu_log_probs(np, utility, truth.rationality[:, COMPARISON, None], truth.lapse[:, None])
     return int(pick(log_p, u)[0])
 
 

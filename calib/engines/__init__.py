@@ -12,7 +12,7 @@ and, where it wants to,
 
     check(setup)                      UserError where a scenario or a setup does not suit it
     believed(setup, state)            (N, M, J, P) draws of what people expected at this round's choice
-    own_parameters(belief, person)    (P,) draws by name of what it infers beside calib/kernel.py's parameters
+    own_parameters(setup, belief, person)  (P,) draws by name of what it infers beside calib/kernel.py's parameters
     predict(setup, state) -> Predicted how probable every option of the new answers was, before they were given
     answered(setup, state, person)    Answered: of all answers of one person, at draws of what is believed now
     take_in(setup, state)             belief and diagnostics with the new answers, and

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from calib.choice import comparison_log_probs, menu_log_probs
-from calib.kernel import COMPARISON
+from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.live import over_people
 from calib.rounds import Answered, Floats, Predicted, State
 from calib.setup import Setup
@@ -14,6 +14,7 @@ from calib.setup import Setup
 Options = list[tuple[int, int, Floats]]
 OfPerson = Callable[[int], Options]
 
+_SLOT = {MODE_CHOICE: 0, ACCEPT_OVERRIDE: 0, COMPARISON: 1}  # of calib.rounds.Predicted
 DRAWS = 128  # or a few more, of the particles, for `answered`
 
 
@@ -23,14 +24,14 @@ def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
     A later answer's particles are weighed by how likely they made the earlier one.
     """
     num = len(state.people)
-    probability = np.zeros((num, 2, max(setup.num_modes + 1, 3)))
-    answer = np.full((num, 2), -1)
+    probability = np.zeros((num, 3, setup.most_options))
+    answer = np.full((num, 3), -1)
 
     def work(low: int, high: int) -> None:
         for i in range(low, high):
             weight = np.ones(state.belief.particles.shape[2])
             for channel, chosen, p in of_person(i):
-                kind = int(channel == COMPARISON)
+                kind = _SLOT.get(channel, 2)
                 answer[i, kind] = chosen
                 probability[i, kind, : len(p)] = np.sum(weight * p, axis=1) / weight.sum()
                 weight = weight * p[chosen]
@@ -43,7 +44,7 @@ def answered(setup: Setup, found: Options) -> Answered:
     """The answers of one person, at some of the particles."""
     num = found[0][2].shape[1] if found else 0
     every = max(1, num // DRAWS)
-    probability = np.zeros((len(found), max(setup.num_modes + 1, 3), -(-num // every)))
+    probability = np.zeros((len(found), setup.most_options, -(-num // every)))
     for a, (_, _, p) in enumerate(found):
         probability[a, : len(p)] = p[:, ::every]
     answer = np.array([chosen for _, chosen, _ in found], np.int64)
@@ -52,7 +53,7 @@ def answered(setup: Setup, found: Options) -> Answered:
 
 def option_probability(extra: Floats, channel: int, utility: Floats, recommended: Floats, last: Floats) -> Floats:
     """(K, P) from the last seven coordinates (7, P) and utility (K, P); recommended and last are 0/1 masks (K,)."""
-    rationality = np.exp(extra[channel])
+    rationality = np.exp(extra[min(channel, COMPARISON)])
     if channel == COMPARISON:
         log_p = comparison_log_probs(np, utility[0] - utility[1], rationality, np.exp(extra[6]))
     else:

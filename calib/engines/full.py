@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import history, live, mind, questions
+from calib.choice import grade_log_probs
 from calib.engines._measured import measured
 from calib.engines._predicted import Options, option_probability, predicted
 from calib.engines._predicted import answered as answers_at
 from calib.errors import UserError
-from calib.history import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
+from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, RATING
 from calib.live import over_people
-from calib.mental import BELIEF_SD, INERTIA, LAPSE, LEARNING, RELIANCE, TAU
+from calib.mental import ASPIRATION, BELIEF_SD, INERTIA, LAPSE, LEARNING, RELIANCE, SPACING, TAU
 from calib.mind import Mind, Mover
 from calib.policies import load_policy
+from calib.questions import GRADES
 from calib.rounds import Answered, Floats, Ints, Measured, Predicted, State
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
@@ -28,8 +30,15 @@ from calib.vector import Singles
 TIER = "full"
 PARTICLES = 2048
 EVIDENCE = history
-LEARNS_FROM = (questions.PAIR, questions.PROBE)
-_OWN = ("learning_rate", "belief_sd")  # parameters that the engine `live` does not have
+LEARNS_FROM = tuple(range(len(questions.KINDS)))
+# Parameters that the engine `live` does not have, each with its place among EXTRAS.
+_OWN = {
+    "learning_rate": LEARNING,
+    "belief_sd": BELIEF_SD,
+    "rationality[rating]": RATING,
+    "aspiration": ASPIRATION,
+    "spacing": SPACING,
+}
 _INTENT_ROWS = [0, 1, 2, LAPSE, RELIANCE, INERTIA, TAU]  # of EXTRAS, in the order of calib/kernel.py
 
 
@@ -40,7 +49,7 @@ class Belief(NamedTuple):
     step: Floats  # (N,)
     mind: Singles  # (N, B, D', W) in those of calib/mind_kernel.py
     value: Singles  # (N, B, W)
-    mental: Floats  # (N, 2, P) logit of the learning rate, log of the spread
+    own: Floats  # (N, 5, P) those of _OWN, as EXTRAS has them
 
 
 def check(setup: Setup) -> None:
@@ -76,15 +85,15 @@ def start(setup: Setup, people: Ints) -> Belief:
 def _belief(setup: Setup, blocks: Singles, value: Singles, step: Floats) -> Belief:
     num, last = len(blocks), setup.num_attributes - 1
     particles = np.empty((num, last + len(_INTENT_ROWS), setup.num_particles))
-    mental = np.empty((num, len(_OWN), setup.num_particles))
+    own, of_own = np.empty((num, len(_OWN), setup.num_particles)), list(_OWN.values())
     mover = mover_of(setup)
     for i in range(num):
         w, extras = mover.parameters(blocks[i])
         log_w = np.log(np.maximum(w.astype(np.float64), 1e-30))
         particles[i, :last] = log_w[:-1] - log_w[-1:]
         particles[i, last:] = extras[_INTENT_ROWS]
-        mental[i] = extras[[LEARNING, BELIEF_SD]]
-    return Belief(particles, step, blocks, value, mental)
+        own[i] = extras[of_own]
+    return Belief(particles, step, blocks, value, own)
 
 
 def question(setup: Setup, state: State) -> Ints:
@@ -112,6 +121,20 @@ def outlook(setup: Setup, state: State, i: int, thin: int) -> tuple[Floats, Floa
     kept = state.evidence
     assert isinstance(kept, history.History)
     return mover_of(setup).outlook(mind_of(state, i), kept, i, thin)
+
+
+def grades(setup: Setup, state: State, i: int, thin: int = 1) -> Floats:
+    """(G, P / thin) how probable each grade of the run that person i saw last is, at every `thin`th particle."""
+    return _graded(setup, state, i, state.seen[i])[:, ::thin]
+
+
+def _graded(setup: Setup, state: State, i: int, seen: Floats) -> Floats:
+    belief: Belief = state.belief
+    x, (log_r, aspiration, log_spacing) = belief.particles[i], belief.own[i, 2:]
+    w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+    utility = np.sum(seen[:, None] * w, axis=0)
+    log_p = grade_log_probs(np, utility, np.exp(log_r), aspiration, np.exp(log_spacing), len(GRADES))
+    return np.exp(np.ascontiguousarray(log_p.T))
 
 
 def measure(setup: Setup, state: State) -> Measured:
@@ -161,7 +184,7 @@ def _options(setup: Setup, state: State, i: int, first: int) -> Options:
     """Channel, answer and option probabilities of the answers of a person from the entry `first` on."""
     mover, kept = mover_of(setup), state.evidence
     assert isinstance(kept, history.History)
-    x, own, person = state.belief.particles[i], mind_of(state, i), int(state.people[i])
+    x, person_now, person = state.belief.particles[i], mind_of(state, i), int(state.people[i])
     w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
     found = []
     for a in range(first, int(kept.num[i])):
@@ -169,22 +192,33 @@ def _options(setup: Setup, state: State, i: int, first: int) -> Options:
         if channel == COMPARISON:
             features = np.stack([kept.first[i, a], kept.second[i, a]])[:, :, None]
         elif channel in (MODE_CHOICE, ACCEPT_OVERRIDE):
-            features = mover.believed(own, kept, person, i, a)
+            features = mover.believed(person_now, kept, person, i, a)
             if channel == ACCEPT_OVERRIDE:
                 proposal = np.broadcast_to(kept.first[i, a][None, :, None], (1, *features.shape[1:]))
                 features = np.concatenate([features, proposal])
+        elif channel == BEST_OF:
+            features = kept.cards[i, a, : kept.where[i, a], :, None]
+        elif channel == RATING:
+            found.append((channel, int(kept.option[i, a]), _graded(setup, state, i, kept.first[i, a])))
+            continue
         else:
             continue
         utility = np.sum(features * w, axis=1)
         options = np.arange(len(utility))
         recommended = (options == setup.num_modes).astype(float)
         last = (options == kept.where[i, a]).astype(float)
+        if channel == BEST_OF:
+            recommended = last = np.zeros(len(utility))
         probability = option_probability(x[setup.num_attributes - 1 :], channel, utility, recommended, last)
         found.append((channel, int(kept.option[i, a]), probability))
     return found
 
 
-def own_parameters(belief: Belief, person: int) -> dict[str, Floats]:
-    """(P,) draws of what the engine `live` takes for known."""
-    rate, spread = belief.mental[person]
-    return {"learning_rate": 1 / (1 + np.exp(-rate)), "belief_sd": np.exp(spread)}
+def own_parameters(setup: Setup, belief: Belief, person: int) -> dict[str, Floats]:
+    """(P,) draws of what the engine `live` takes for known, and of how runs are rated where they are."""
+    x = dict(zip(_OWN, belief.own[person], strict=True))
+    found = {"learning_rate": 1 / (1 + np.exp(-x["learning_rate"])), "belief_sd": np.exp(x["belief_sd"])}
+    if setup.pool.ratings:
+        found |= {name: np.exp(x[name]) for name in ("rationality[rating]", "spacing")}
+        found["aspiration"] = x["aspiration"]
+    return found

@@ -21,7 +21,7 @@ from calib.streams import stream_key, uniforms
 TIER = "intent"
 PARTICLES = None
 EVIDENCE = evidence
-LEARNS_FROM = (questions.PAIR,)
+LEARNS_FROM = (questions.PAIR, questions.BEST_OF)
 
 
 def start(setup: Setup, people: Ints) -> live.Belief:
@@ -30,13 +30,14 @@ def start(setup: Setup, people: Ints) -> live.Belief:
 
 
 def question(setup: Setup, state: State) -> Ints:
-    """The pair that the policy asks about. It knows this round's choice already."""
+    """The question that the policy asks. It knows this round's choice already."""
     policy, kept = load_policy(setup.policy), state.evidence
     assert isinstance(kept, Evidence)
     log_weight = live.answer_log_likelihood(state.belief, setup.prior, kept, state.in_belief)
     u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
-    pair: Ints = policy.choose(setup, state.belief, log_weight, u)
-    return pair
+    if hasattr(policy, "ask"):
+        return np.asarray(policy.ask(setup, state, log_weight, u))
+    return np.asarray(policy.choose(setup, state.belief, log_weight, u))
 
 
 def measure(setup: Setup, state: State) -> Measured:

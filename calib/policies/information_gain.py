@@ -1,4 +1,4 @@
-"""The pair of outcome cards whose answer is expected to tell most about the person.
+"""The pair of outcome cards, or the menu of them, whose answer is expected to tell most about the person.
 
 Expected information gain: entropy of the predicted answer minus the expected entropy given the person (Lindley 1956),
 over the weighted particles, for every pair of the pool.
@@ -11,9 +11,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from calib.comparisons import Model, card_odds, make_room, model_of, natural
-from calib.gain import best_pair
+from calib.gain import best_of_both, best_pair
 from calib.kernel import COMPARISON
 from calib.live import Belief, Floats, Ints, intent, over_people
+from calib.questions import BEST_OF
+from calib.rounds import State
 from calib.setup import Setup
 from calib.vector import Single, Singles, exp32, log32, rows32, total
 
@@ -25,6 +27,14 @@ _LOW, _HIGH = np.float32(1e-30), np.float32(1e30)
 def choose(setup: Setup, belief: Belief, log_weight: Floats, u: Floats) -> Ints:
     """The best pair, as calib/gain.py finds it; the first of the pool where tied."""
     return best_pair(belief, log_weight, setup.cards, setup.pairs)
+
+
+def ask(setup: Setup, state: State, log_weight: Floats, u: Floats) -> Ints:
+    """The same among pairs, and menus of cards where the scenario has them."""
+    if not setup.pool.menus:
+        return choose(setup, state.belief, log_weight, u)
+    is_menu, row = best_of_both(state.belief, log_weight, setup.cards, setup.pairs, setup.menus)
+    return row + np.where(is_menu, setup.pool.first(BEST_OF), 0)
 
 
 def expected_gain(setup: Setup, belief: Belief, log_weight: Floats) -> Floats:

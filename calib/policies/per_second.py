@@ -1,13 +1,14 @@
 """The question, through whichever channel, that pays most for the seconds that it takes; none where none pays.
 
-A comparison of outcomes speaks about intent; a belief probe about what a choice meant, which is the same thing said of
-the choices before. Both are worth what they are expected to take from the regret among what is still possible
-(posterior_regret.py), divided by the person's seconds (`effort` of the scenario). Where the best buys less than
-`questions.worth_of_second` a second, nothing is asked. Probes are in the pool where the scenario has
-`questions.beliefs` and the engine infers beliefs.
+A comparison of outcomes, the best of some of them and the rating of a run speak about intent; a belief probe about what
+a choice meant, which is the same thing said of the choices before. All are worth what they are expected to take from
+the regret among what is still possible (posterior_regret.py), divided by the person's seconds (`effort` of the
+scenario). Where the best buys less than `questions.worth_of_second` a second, nothing is asked. Which kinds are in the
+pool: calib/questions.py.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from calib.vector import Single, Singles, rows32, total
 
 _BINS = 8  # of what may be said
 _THIN = 4  # of the particles every fourth for probes: their score is a sum over all of them for every cell
+_LAPSE = 3  # row behind the log ratios in calib/kernel.py's coordinates
 _ZERO, _LEAST = np.float32(0.0), np.float32(1e-7)
 
 
@@ -39,26 +41,47 @@ def choose_single(setup: Setup, belief: Any, u: Floats) -> Ints:
 
 
 def ask(setup: Setup, state: State, log_weight: Floats, u: Floats) -> Ints:
-    """The question that pays most, pairs first and probes behind them, -1 where none does."""
+    """The question of the pool that pays most, -1 where none does."""
     draws = draws_of(setup, state.belief, log_weight)
     worth = _per_second(setup, draws)
-    if setup.pool.probes:
-        engine = load_engine(setup.engine)
+    others = np.zeros((len(worth), sum(setup.pool[1:])), np.float32)
+    if others.shape[1]:
         thin = Draws(*(np.ascontiguousarray(column[..., ::_THIN]) for column in draws))
         thin = thin._replace(share=thin.share / thin.share.sum(axis=1, keepdims=True))
-        seconds = setup.scenario.effort_s["expect"]
-        of_probes = np.zeros((len(worth), setup.pool.probes), np.float32)
         for i in np.flatnonzero(state.active).tolist():
-            mean, var = engine.outlook(setup, state, i, _THIN)
-            sd = np.sqrt(var + setup.mind.probe_sd**2) if setup.mind else np.sqrt(var)
-            of_probes[i] = probe_worth(setup, thin.of(i, i + 1), mean, sd) / max(seconds, 1e-3)
-        worth = np.concatenate([worth, of_probes], axis=1)
-    return _best(setup, worth)
+            others[i] = np.concatenate(list(_of_others(setup, state, i, thin.of(i, i + 1))))
+    return _best(setup, np.concatenate([worth, others], axis=1))
+
+
+def _of_others(setup: Setup, state: State, i: int, draws: Draws) -> Iterator[Singles]:
+    """What a second buys of the questions behind the pairs, kind by kind, to person i."""
+    engine, seconds, pool = load_engine(setup.engine), setup.scenario.effort_s, setup.pool
+    if pool.probes:
+        mean, var = engine.outlook(setup, state, i, _THIN)
+        assert setup.mind is not None
+        yield probe_worth(setup, draws, mean, np.sqrt(var + setup.mind.probe_sd**2)) / _least(seconds["expect"])
+    if pool.ratings:
+        grades = engine.grades(setup, state, i, _THIN)
+        yield option_worth(setup, draws, grades[None]) / _least(seconds["rate"])
+    if pool.menus:
+        lapse = state.belief.particles[i, setup.num_attributes - 1 + _LAPSE, ::_THIN]
+        chance = _menu_chances(setup, draws, 1 / (1 + np.exp(-lapse)))
+        yield option_worth(setup, draws, chance) / _least(seconds["compare"] * setup.menus.shape[1] / 2)
+
+
+def _least(seconds: float) -> np.float32:
+    return np.float32(max(seconds, 1e-3))
+
+
+def _menu_chances(setup: Setup, draws: Draws, lapse: Floats) -> Floats:
+    """(R', K, P) how probable each card of each menu is to be named best."""
+    worth = draws.rationality[0] * np.einsum("qj,jp->qp", setup.cards, draws.weights[0])
+    up = np.exp(worth - worth.max(axis=0))[setup.menus]
+    return lapse / setup.menus.shape[1] + (1 - lapse) * up / np.maximum(up.sum(axis=1, keepdims=True), 1e-30)
 
 
 def _per_second(setup: Setup, draws: Draws) -> Singles:
-    seconds = np.float32(max(setup.scenario.effort_s["compare"], 1e-3))
-    return np.asarray(posterior_regret.worth(setup, draws) / seconds)
+    return np.asarray(posterior_regret.worth(setup, draws) / _least(setup.scenario.effort_s["compare"]))
 
 
 def _best(setup: Setup, worth: Singles) -> Ints:
@@ -83,17 +106,54 @@ def probe_worth(setup: Setup, draws: Draws, mean: Floats, sd: Floats) -> Singles
     return out
 
 
+def option_worth(setup: Setup, draws: Draws, chance: Floats) -> Singles:
+    """(R,) expected drop of one person's regret from questions whose options have `chance` (R, K, P) given a draw."""
+    out, table, single = np.empty(len(chance), np.float32), table_of(setup), chance.astype(np.float32)
+    over_people(lambda a, b: _score_options(draws, table, single[a:b], out[a:b]), len(out), 1)
+    return out
+
+
 @njit(**EACH)
-def _score(draws: Draws, table: Table, mean: Floats, sd: Floats, edges: Floats, out: Singles) -> None:
+def _score_options(draws: Draws, table: Table, chance: Singles, out: Singles) -> None:
+    rows, used, count = _rows(draws, table)
+    half, share, joint = rows.shape[0] // 2, draws.share[0], rows32(1, draws.share.shape[1])
+    for r in range(out.shape[0]):
+        out[r] = _ZERO
+        for k in range(chance.shape[1]):
+            for p in range(share.shape[0]):
+                joint[0, p] = share[p] * chance[r, k, p]
+            out[r] += _drop(rows, used, count, half, joint)
+
+
+@njit(**EACH)
+def _rows(draws: Draws, table: Table) -> tuple[Singles, Ints, int]:
+    """The centred rows of posterior_regret.py for one person, the numbers of those that differ, and their count."""
     num_attributes, num = draws.weights.shape[1:]
     num_contexts, half = table.phi.shape[0], table.phi.shape[0] * num_attributes
     part, least, rows = rows32(num_contexts, num), rows32(num_contexts, num), rows32(2 * half, num)
     best, used, utility = np.empty((num_contexts, num), np.int64), np.empty(half, np.int64), rows32(2, num)
-    bins = edges.shape[1] + 1
-    joint, below = rows32(1, num), np.empty(num)
-    weights, share = draws.weights[0], draws.share[0]
+    weights = draws.weights[0]
     best_of_draws(table.phi, table.feasible, table.context_p, weights, best, part, least, utility)
-    count = centred_rows(table.phi, best, part, weights, draws.share, 0, rows, used)
+    return rows, used, centred_rows(table.phi, best, part, weights, draws.share, 0, rows, used)
+
+
+@njit(**EACH)
+def _drop(rows: Singles, used: Ints, count: int, half: int, joint: Singles) -> Single:
+    """What an answer takes from the regret, times its probability; joint (1, P) is that with each draw."""
+    chance, drop = total(joint[0]), _ZERO
+    if chance <= _LEAST:
+        return _ZERO
+    for n in range(count):
+        drop += _both(rows, used[n], half + used[n], joint)
+    return drop / chance
+
+
+@njit(**EACH)
+def _score(draws: Draws, table: Table, mean: Floats, sd: Floats, edges: Floats, out: Singles) -> None:
+    rows, used, count = _rows(draws, table)
+    half, share, num = rows.shape[0] // 2, draws.share[0], draws.share.shape[1]
+    joint, below = rows32(1, num), np.empty(num)
+    bins = edges.shape[1] + 1
     for c in range(out.shape[0]):
         out[c] = _ZERO
         for p in range(num):
@@ -105,12 +165,7 @@ def _score(draws: Draws, table: Table, mean: Floats, sd: Floats, edges: Floats, 
                     up_to = 0.5 * (1.0 + math.erf((edges[c, b] - mean[c, p]) / (sd[c, p] * math.sqrt(2.0))))
                 joint[0, p] = share[p] * np.float32(up_to - below[p])
                 below[p] = up_to
-            chance = total(joint[0])
-            if chance > _LEAST:
-                drop = _ZERO
-                for n in range(count):
-                    drop += _both(rows, used[n], half + used[n], joint)
-                out[c] += drop / chance
+            out[c] += _drop(rows, used, count, half, joint)
 
 
 @njit(**FAST)

@@ -16,6 +16,8 @@ and, where they want to,
                                                          calib.change.ANSWERS; without it what is true
     tell(setup, truth, mind, state, u) -> (N,)           what they say to a belief probe, a value of calib/probes.py;
                                                          without it they say about what they expect
+    rate(setup, truth, mind, state, u) -> (N,)           the grade of the run, and
+    name_best(setup, truth, mind, state, u) -> (N,)      the best of the cards: without them as rational people do
 
 `truth` is what the person is (experiments/truth.py), `mind` what they expect of the modes; `state` is read only for
 what a person sees: the context, the proposal, the question. `u` are the uniforms of this question, (N, 2 M + 3) for a
@@ -47,7 +49,7 @@ _RANGES = {  # others: any finite number
 }
 
 
-_ANSWERS = ("compare", "tell")  # by kind of calib.questions.KINDS
+_ANSWERS = ("compare", "tell", "rate", "name_best")  # by kind of calib.questions.KINDS
 
 
 def answer_to(kind: int, model: ModuleType, *args: Any) -> Any:

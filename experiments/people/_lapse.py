@@ -12,7 +12,7 @@ def option_unless_lapsing(truth: Truth, option: Ints, num_options: int, u: Float
     return np.where(u[:, 0] < truth.lapse, lapse, option)
 
 
-def answer_unless_lapsing(truth: Truth, answer: Ints, u: Floats) -> Ints:
-    """(N,) the rule's answer to a comparison, or any of the three."""
-    lapse = np.minimum(3 * u[:, 0] / np.maximum(truth.lapse, 1e-300), 2).astype(np.int64)
+def answer_unless_lapsing(truth: Truth, answer: Ints, u: Floats, num_answers: int = 3) -> Ints:
+    """(N,) the rule's answer to a comparison, or to another question, or any of the three or more."""
+    lapse = np.minimum(num_answers * u[:, 0] / np.maximum(truth.lapse, 1e-300), num_answers - 1).astype(np.int64)
     return np.where(u[:, 0] < truth.lapse, lapse, answer)

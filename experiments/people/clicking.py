@@ -5,6 +5,7 @@ The belief of the machine knows nobody like this, so this is a test of a wrong m
 
 import numpy as np
 
+from calib.questions import GRADES
 from calib.rounds import State
 from calib.setup import Setup
 from experiments.people import rational
@@ -33,6 +34,16 @@ def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> 
 def change(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
     """Changed, misread or unsure."""
     return (3 * u[:, 0]).astype(np.int64)
+
+
+def rate(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """Any grade."""
+    return (len(GRADES) * u[:, 0]).astype(np.int64)
+
+
+def name_best(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """Any card."""
+    return (setup.menus.shape[1] * u[:, 0]).astype(np.int64)
 
 
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:

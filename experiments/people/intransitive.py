@@ -7,6 +7,7 @@ as anybody.
 
 import numpy as np
 
+from calib.questions import BEST_OF
 from calib.rounds import State
 from calib.setup import Setup
 from experiments.people import rational
@@ -22,12 +23,12 @@ def choose(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> I
     """What beats most of the offer."""
     if setup.role != "advisor":
         return choose_alone(setup, truth, mind, u)
-    return _beats_most(truth, rational.with_proposal(setup, mind, state), u)
+    return _unless_lapsing(truth, rational.with_proposal(setup, mind, state), u)
 
 
 def choose_alone(setup: Setup, truth: Truth, mind: Mind, u: Floats) -> Ints:
     """What beats most of the modes."""
-    return _beats_most(truth, mind.f_hat, u)
+    return _unless_lapsing(truth, mind.f_hat, u)
 
 
 def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
@@ -37,10 +38,20 @@ def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> 
     return answer_unless_lapsing(truth, np.where(majority > 0, 0, np.where(majority < 0, 1, 2)), u)
 
 
-def _beats_most(truth: Truth, features: Floats, u: Floats) -> Ints:
+def name_best(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """What beats most of the cards."""
+    menus = setup.menus[np.maximum(state.of_kind(BEST_OF), 0)]
+    return answer_unless_lapsing(truth, _beats_most(truth, setup.cards[menus]), u, menus.shape[1])
+
+
+def _unless_lapsing(truth: Truth, features: Floats, u: Floats) -> Ints:
+    return option_unless_lapsing(truth, _beats_most(truth, features), features.shape[1], u)
+
+
+def _beats_most(truth: Truth, features: Floats) -> Ints:
     gap = features[:, :, None, :] - features[:, None, :, :]
     wins = np.sum(np.sign(_majority(gap, truth.own[:, :1, None, None])), axis=2)
-    return option_unless_lapsing(truth, np.argmax(wins, axis=1), features.shape[1], u)
+    return np.argmax(wins, axis=1)
 
 
 def _majority(gap: Floats, threshold: Floats) -> Ints:

@@ -6,6 +6,7 @@ no attribute tells apart are about equal, and of such options the first is taken
 
 import numpy as np
 
+from calib.questions import BEST_OF
 from calib.rounds import State
 from calib.setup import Setup
 from experiments.people import rational
@@ -21,12 +22,12 @@ def choose(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> I
     """What is left of the offer."""
     if setup.role != "advisor":
         return choose_alone(setup, truth, mind, u)
-    return _first_left(truth, rational.with_proposal(setup, mind, state), u)
+    return _unless_lapsing(truth, rational.with_proposal(setup, mind, state), u)
 
 
 def choose_alone(setup: Setup, truth: Truth, mind: Mind, u: Floats) -> Ints:
     """What is left of the modes."""
-    return _first_left(truth, mind.f_hat, u)
+    return _unless_lapsing(truth, mind.f_hat, u)
 
 
 def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
@@ -39,14 +40,24 @@ def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> 
     return answer_unless_lapsing(truth, answer, u)
 
 
-def _first_left(truth: Truth, features: Floats, u: Floats) -> Ints:
+def name_best(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """What is left of the cards."""
+    menus = setup.menus[np.maximum(state.of_kind(BEST_OF), 0)]
+    return answer_unless_lapsing(truth, _first_left(truth, setup.cards[menus]), u, menus.shape[1])
+
+
+def _unless_lapsing(truth: Truth, features: Floats, u: Floats) -> Ints:
+    return option_unless_lapsing(truth, _first_left(truth, features), features.shape[1], u)
+
+
+def _first_left(truth: Truth, features: Floats) -> Ints:
     left = np.ones(features.shape[:2], bool)
     order = _order(truth)
     for rank in range(order.shape[1]):
         value = np.take_along_axis(features, order[:, None, rank, None], axis=2)[:, :, 0]
         best = np.max(np.where(left, value, -np.inf), axis=1, keepdims=True)
         left &= value >= best - truth.own[:, :1]
-    return option_unless_lapsing(truth, np.argmax(left, axis=1), features.shape[1], u)
+    return np.argmax(left, axis=1)
 
 
 def _order(truth: Truth) -> Ints:

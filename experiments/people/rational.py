@@ -7,6 +7,7 @@ from scipy.special import ndtri
 from calib import choice, probes, rounds
 from calib.change import CHANGED, MISREAD
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
+from calib.questions import BEST_OF, GRADES
 from calib.rounds import State
 from calib.setup import Setup
 from experiments import oracle
@@ -101,6 +102,20 @@ def change(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> I
     assert setup.scenario.change is not None
     right = np.where(has_changed(truth, state), CHANGED, MISREAD)
     return np.where(u[:, 0] < setup.scenario.change.answer_error, 1 - right, right)
+
+
+def rate(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """The grade of the run that they just saw (ordered logit). Where nothing is asked the answer does not count."""
+    utility = believed_utility(truth, state.seen[:, None])[:, 0]
+    rationality, aspiration, spacing = truth.rating.T
+    return pick(choice.grade_log_probs(np, utility, rationality, aspiration, spacing, len(GRADES)), u[:, 0])
+
+
+def name_best(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
+    """The card that they like best, lapsing as in any menu. Where nothing is asked the answer does not count."""
+    utility = believed_utility(truth, setup.cards[setup.menus[np.maximum(state.of_kind(BEST_OF), 0)]])
+    log_probs = choice.menu_log_probs(np, utility, truth.rationality[:, COMPARISON, None], truth.lapse[:, None])
+    return pick(log_probs, u[:, 0])
 
 
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
