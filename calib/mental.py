@@ -1,7 +1,8 @@
 """A person whose mental model is not known: the prior over intent, manner of answering and what they expect of modes.
 
-f_hat(0) of a mode and attribute is Gaussian around the description, unclipped, with a spread of the person's own; after
-a run of the mode it moves towards what was seen by learning rate times salience (docs/definitions.md 2.4).
+f_hat(0) of a mode and attribute is Gaussian around what people expect on average, unclipped, with a spread of the
+person's own; after a run of the mode it moves towards what was seen by learning rate times salience
+(docs/definitions.md 2.4).
 """
 
 from typing import NamedTuple
@@ -41,7 +42,7 @@ class MindPrior(NamedTuple):
     concentration: Floats  # (J,) of the weights' Dirichlet
     mean: Floats  # (E,) and
     sd: Floats  # (E,) of the normal parameters, in the order of EXTRAS
-    expectation: Floats  # (M, J) what the descriptions make one expect, scaled
+    expectation: Floats  # (M, J) what people expect on average, scaled: the descriptions and their mean error
     salience: Floats  # (J,) between 0 and 1
     probe_sd: float  # of what is said around what is expected
     num_grades: int  # of a rating

@@ -75,7 +75,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Beliefs:
-    """How people's mental models differ: f_hat(0) is Gaussian around the descriptions, in scaled attributes.
+    """How people's mental models differ: f_hat(0) is Gaussian around description and error, in scaled attributes.
 
     The spread is log-normal over people (median, sd of the log), the learning rate logit-normal around the scenario's.
     """
@@ -83,6 +83,7 @@ class Beliefs:
     spread: tuple[float, float]
     learning_sd_logit: float
     probe_sd: float  # of what people say around what they expect
+    error: tuple[tuple[float, ...], ...] = ()  # (M, J) mean of what people expect less the descriptions, () for none
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,9 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     salience_table = mental_model.table("salience")
     salience = tuple(salience_table.number(n, 0, 1) for n in names)
     salience_table.end()
-    beliefs = _beliefs(mental_model, learning_rate) if "beliefs" in mental_model.rest() else None
+    mode_names = tuple(m.name for m in modes)
+    known = "beliefs" not in mental_model.rest()
+    beliefs = None if known else _beliefs(mental_model, learning_rate, mode_names, names)
     mental_model.end()
     population = _population(top.table("population"), names)
     acceptance = _acceptance(top.table("acceptance"))
@@ -537,7 +540,9 @@ def _population(table: Fields, names: tuple[str, ...]) -> Population:
     return population
 
 
-def _beliefs(mental_model: Fields, learning_rate: float) -> Beliefs:
+def _beliefs(
+    mental_model: Fields, learning_rate: float, modes: tuple[str, ...], attributes: tuple[str, ...]
+) -> Beliefs:
     if not 0 < learning_rate < 1:
         raise mental_model.wrong(
             "learning_rate", f"is {learning_rate:g}; where people differ in it, it must lie between 0 and 1"
@@ -547,9 +552,20 @@ def _beliefs(mental_model: Fields, learning_rate: float) -> Beliefs:
         spread=_pair(table, "spread", "median", "sd_log", 1e-3),
         learning_sd_logit=table.number("learning_sd_logit", 1e-3, 10),
         probe_sd=table.number("probe_sd", 1e-3, 1),
+        error=_errors(table.table("error"), modes, attributes) if "error" in table.rest() else (),
     )
     table.end()
     return beliefs
+
+
+def _errors(table: Fields, modes: tuple[str, ...], attributes: tuple[str, ...]) -> tuple[tuple[float, ...], ...]:
+    found = []
+    for mode in modes:
+        own = table.table(mode) if mode in table.rest() else Fields({}, table.file, table.path)
+        found.append(tuple(own.number(a, -2, 2) if a in own.rest() else 0.0 for a in attributes))
+        own.end()
+    table.end()
+    return tuple(found)
 
 
 def _acceptance(table: Fields) -> Acceptance:

@@ -43,7 +43,7 @@ class Setup:
     mode_setting: Ints  # (M,) setting number of each mode
     setting_mode: Ints  # (S,) mode number, -1 where the setting is no mode
     default: int
-    expectation: Floats  # (M, J) what the descriptions make a person expect
+    expectation: Floats  # (M, J) what people expect on average before the first run: the descriptions and their error
     learning: Floats  # (J,) learning rate times salience
     card_setting: Ints  # (Q,)
     card_context: Ints  # (Q,)
@@ -191,6 +191,8 @@ def make_setup(
     raw = np.zeros((len(scenario.modes), len(OUTCOMES)))
     raw[:, columns] = [[m.expectation[a.name] for a in scenario.attributes] for m in scenario.modes]
     expectation = scale(scenario, raw)
+    if scenario.beliefs is not None and scenario.beliefs.error:
+        expectation = expectation + np.array(scenario.beliefs.error)
     phi = scale(scenario, table.z).mean(axis=2)
     card_setting, card_context = _spread(phi[: scenario.num_reference], feasible, scenario.num_cards)
     card_z = np.round(mean[card_setting, card_context], 1)

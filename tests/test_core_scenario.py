@@ -1,5 +1,6 @@
 """A mistake in a scenario file is one line: file, key, what to do. Nothing else of the lab has started by then."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from calib.errors import UserError
 from calib.outcomes import OutcomeMap
 from calib.scenario import Scenario, load_scenario, load_scenario_text
 from calib.setup import make_setup
+from conftest import made_up_map
 
 # what is wrong: (text as it is, text as it becomes, key in the message, remedy in the message)
 MISTAKES = {
@@ -173,3 +175,28 @@ def test_every_shipped_scenario_is_parsed() -> None:
     for path in (Path(__file__).parent.parent / "scenarios").glob("*.toml"):
         if not path.stem.endswith(".draft"):
             assert load_scenario(path.stem).name
+
+
+def test_an_error_of_expectations_is_read_and_moves_them(small_text: str) -> None:
+    """In scaled attributes, 0 where a mode or attribute is left out; people then expect description and error."""
+    beliefs = "[mental_model.beliefs]\nspread = { median = 0.2, sd_log = 0.4 }\n"
+    beliefs += "learning_sd_logit = 0.7\nprobe_sd = 0.05\n"
+
+    def read(error: str) -> Scenario:
+        text = small_text.replace("[mental_model.salience]", f"{beliefs}{error}[mental_model.salience]", 1)
+        return load_scenario_text(text, "m.toml")
+
+    plain, off = read(""), read("[mental_model.beliefs.error.eco]\nsound = -0.25\n")
+    assert plain.beliefs is not None and plain.beliefs.error == ()
+    assert off.beliefs is not None and off.beliefs.error[0] == (0.0, 0.0, -0.25) and not np.any(off.beliefs.error[1:])
+    assert plain.hash != off.hash
+    before, after = (make_setup(s, table=made_up_map(s, None, 0.0)) for s in (plain, off))
+    assert np.array_equal(after.expectation - before.expectation, np.array(off.beliefs.error))
+    assert after.mind is not None and np.array_equal(after.mind.expectation, after.expectation)
+    for error, said in (
+        ("[mental_model.beliefs.error.echo]\nsound = 0.1\n", "echo: is not a key of this table; take it out"),
+        ("[mental_model.beliefs.error.eco]\nsond = 0.1\n", "eco.sond: is not a key of this table; take it out"),
+        ("[mental_model.beliefs.error.eco]\nsound = 3\n", "eco.sound: is 3; it must lie in -2 to 2"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            read(error)
