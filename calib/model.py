@@ -148,83 +148,103 @@ def build_mind_model(prior: MindPrior, history: History, person: int = 0) -> pm.
     first run. What they expect after n runs of a mode is (1 - e)^n f_hat + e sum_i (1 - e)^(n - i) phi_i, e the
     learning rate times salience, which is calib.choice.learn repeated.
     """
-    count = int(history.num[person])
-    kind, first, second = history.kind[person, :count], history.first[person], history.second[person]
-    option, where, value = history.option[person, :count], history.where[person, :count], history.value[person, :count]
     num_modes, num_attributes = prior.expectation.shape
-    runs, num_runs = _runs(kind, first, option, num_modes)
     with pm.Model() as model:
         weights = pm.Dirichlet("weights", a=prior.concentration)
         extras = pm.Normal("extras", prior.mean, prior.sd, shape=len(EXTRAS))
         spread = pm.Normal("spread", 0.0, 1.0, shape=(num_modes, num_attributes))
         f_hat = pm.Deterministic("f_hat", prior.expectation + pt.exp(extras[mental.BELIEF_SD]) * spread)
-        rationality = pt.exp(extras[:NUM_CHANNELS])
-        step = pm.math.sigmoid(extras[mental.LEARNING]) * prior.salience  # (J,)
-
-        def expected(at: np.ndarray) -> Any:
-            """(len(at), M, J) what they expect at these entries."""
-            before = num_runs[at]  # (A, M)
-            keep = pt.exp(before[:, :, None] * pt.log1p(-step))
-            since = before[:, :, None] - 1 - np.arange(runs.shape[1])  # (A, M, I)
-            seen = pt.as_tensor(np.where(since >= 0, 1.0, 0.0))[..., None] * pt.exp(
-                np.maximum(since, 0)[..., None] * pt.log1p(-step)
-            )
-            return keep * f_hat + step * pt.sum(seen * runs, axis=2)
-
-        for channel, name in ((MODE_CHOICE, "choices"), (ACCEPT_OVERRIDE, "decisions")):
-            if len(at := np.flatnonzero(kind == channel)):
-                utility = pt.sum(expected(at) * weights, axis=-1)
-                last = (np.arange(num_modes) == where[at][:, None]).astype(float)
-                proposed = np.zeros_like(last)
-                if channel == ACCEPT_OVERRIDE:
-                    one = np.zeros((len(at), 1))
-                    utility = pt.concatenate([utility, pt.sum(first[at] * weights, axis=-1)[:, None]], axis=1)
-                    last, proposed = np.hstack([last, one]), np.hstack([proposed, one + 1])
-                log_p = menu_log_probs(
-                    pt,
-                    utility,
-                    rationality[channel],
-                    pm.math.sigmoid(extras[mental.LAPSE]),
-                    reliance=extras[mental.RELIANCE],
-                    recommended=proposed,
-                    inertia=extras[mental.INERTIA],
-                    last=last,
-                    offered=np.ones_like(last),
-                )
-                pm.Potential(name, pt.sum(log_p[np.arange(len(at)), option[at]]))
-        if len(at := np.flatnonzero(kind == COMPARISON)):
-            difference = pt.sum((first[at] - second[at]) * weights, axis=-1)
-            log_p = comparison_log_probs(pt, difference, rationality[COMPARISON], pt.exp(extras[mental.TAU]))
-            pm.Potential("comparisons", pt.sum(log_p[np.arange(len(at)), option[at]]))
-        if len(at := np.flatnonzero(kind == BEST_OF)):
-            cards = history.cards[person, at]
-            offered = (np.arange(cards.shape[1]) < where[at][:, None]).astype(float)
-            utility, lapse = pt.sum(cards * weights, axis=-1), pm.math.sigmoid(extras[mental.LAPSE])
-            log_p = menu_log_probs(pt, utility, rationality[COMPARISON], lapse, offered=offered)
-            pm.Potential("best_of", pt.sum(log_p[np.arange(len(at)), option[at]]))
-        if len(at := np.flatnonzero(kind == RATING)):
-            utility, r = pt.sum(first[at] * weights, axis=-1), rationality[RATING]
-            spacing = pt.exp(extras[mental.SPACING])
-            log_p = grade_log_probs(pt, utility, r, extras[mental.ASPIRATION], spacing, prior.num_grades)
-            pm.Potential("ratings", pt.sum(log_p[np.arange(len(at)), option[at]]))
-        if len(at := np.flatnonzero(kind == STOP)):
-            utility, r = pt.sum(first[at] * weights, axis=-1), rationality[STOP]
-            log_p = stop_log_prob(
-                pt, utility, r, extras[mental.ASPIRATION], extras[mental.HAZARD], value[at], option[at]
-            )
-            pm.Potential("stops", pt.sum(log_p))
-        if len(at := np.flatnonzero(kind == PROBE)):
-            believed = expected(at)[np.arange(len(at)), option[at], where[at]]
-            pm.Potential("probes", pt.sum(probe_log_density(pt, value[at], believed, pt.as_tensor(prior.probe_sd))))
+        add_answers(prior, history.of(person, person + 1), weights[None], extras[None], f_hat[None])
     return model
 
 
-def _runs(kind: np.ndarray, first: np.ndarray, option: np.ndarray, num_modes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(M, I, J) what was seen of each mode, in order, with zeros behind; (A, M) how often before each entry."""
-    at = [np.flatnonzero((kind == RUN) & (option == m)) for m in range(num_modes)]
-    runs = np.zeros((num_modes, max([len(a) for a in at] + [1]), first.shape[1]))
-    num = np.zeros((len(kind), num_modes), np.int64)
-    for m, entries in enumerate(at):
-        runs[m, : len(entries)] = first[entries]
-        num[:, m] = np.searchsorted(entries, np.arange(len(kind)))
+def add_answers(prior: MindPrior, history: History, weights: Any, extras: Any, f_hat: Any) -> None:
+    """One potential a channel, of all N people of the history, to the model that is being built.
+
+    weights (N, J); extras (N, E); f_hat (N, M, J) before the first run.
+    """
+    who, at_ = np.nonzero(np.arange(history.kind.shape[1]) < history.num[:, None])
+    kind, first, second, option, where, value, cards = (column[who, at_] for column in history[:7])
+    num_modes = prior.expectation.shape[0]
+    runs, num_runs = _runs(history, num_modes)
+    num_runs = num_runs[who, at_]
+    rationality = pt.exp(extras[:, :NUM_CHANNELS])
+    step = pm.math.sigmoid(extras[:, mental.LEARNING])[:, None] * prior.salience  # (N, J)
+
+    def expected(at: np.ndarray) -> Any:
+        """(len(at), M, J) what they expect at these entries."""
+        before, own = num_runs[at], who[at]  # (A, M)
+        forget = pt.log1p(-step)[own][:, None]  # (A, 1, J)
+        keep = pt.exp(before[:, :, None] * forget)
+        since = before[:, :, None] - 1 - np.arange(runs.shape[2])  # (A, M, I)
+        seen = pt.as_tensor(np.where(since >= 0, 1.0, 0.0))[..., None] * pt.exp(
+            np.maximum(since, 0)[..., None] * forget[:, :, None]
+        )
+        return keep * f_hat[own] + step[own][:, None] * pt.sum(seen * runs[own], axis=2)
+
+    for channel, name in ((MODE_CHOICE, "choices"), (ACCEPT_OVERRIDE, "decisions")):
+        if len(at := np.flatnonzero(kind == channel)):
+            own = who[at]
+            utility = pt.sum(expected(at) * weights[own][:, None], axis=-1)
+            last = (np.arange(num_modes) == where[at][:, None]).astype(float)
+            proposed = np.zeros_like(last)
+            if channel == ACCEPT_OVERRIDE:
+                one = np.zeros((len(at), 1))
+                utility = pt.concatenate([utility, pt.sum(first[at] * weights[own], axis=-1)[:, None]], axis=1)
+                last, proposed = np.hstack([last, one]), np.hstack([proposed, one + 1])
+            log_p = menu_log_probs(
+                pt,
+                utility,
+                rationality[own, channel][:, None],
+                pm.math.sigmoid(extras[own, mental.LAPSE])[:, None],
+                reliance=extras[own, mental.RELIANCE][:, None],
+                recommended=proposed,
+                inertia=extras[own, mental.INERTIA][:, None],
+                last=last,
+                offered=np.ones_like(last),
+            )
+            pm.Potential(name, pt.sum(log_p[np.arange(len(at)), option[at]]))
+
+    def of_outcome(channel: int) -> tuple[np.ndarray, np.ndarray, Any, Any]:
+        at = np.flatnonzero(kind == channel)
+        return at, who[at], pt.sum(first[at] * weights[who[at]], axis=-1), rationality[who[at], channel]
+
+    if np.any(kind == COMPARISON):
+        at, own, utility, r = of_outcome(COMPARISON)
+        difference = utility - pt.sum(second[at] * weights[own], axis=-1)
+        log_p = comparison_log_probs(pt, difference, r, pt.exp(extras[own, mental.TAU]))
+        pm.Potential("comparisons", pt.sum(log_p[np.arange(len(at)), option[at]]))
+    if len(at := np.flatnonzero(kind == BEST_OF)):
+        own = who[at]
+        log_p = menu_log_probs(
+            pt,
+            pt.sum(cards[at] * weights[own][:, None], axis=-1),
+            rationality[own, COMPARISON][:, None],
+            pm.math.sigmoid(extras[own, mental.LAPSE])[:, None],
+            offered=(np.arange(cards.shape[1]) < where[at][:, None]).astype(float),
+        )
+        pm.Potential("best_of", pt.sum(log_p[np.arange(len(at)), option[at]]))
+    if np.any(kind == RATING):
+        at, own, utility, r = of_outcome(RATING)
+        spacing = pt.exp(extras[own, mental.SPACING])
+        log_p = grade_log_probs(pt, utility, r, extras[own, mental.ASPIRATION], spacing, prior.num_grades)
+        pm.Potential("ratings", pt.sum(log_p[np.arange(len(at)), option[at]]))
+    if np.any(kind == STOP):
+        at, own, utility, r = of_outcome(STOP)
+        hazard = extras[own, mental.HAZARD]
+        log_p = stop_log_prob(pt, utility, r, extras[own, mental.ASPIRATION], hazard, value[at], option[at])
+        pm.Potential("stops", pt.sum(log_p))
+    if len(at := np.flatnonzero(kind == PROBE)):
+        believed = expected(at)[np.arange(len(at)), option[at], where[at]]
+        pm.Potential("probes", pt.sum(probe_log_density(pt, value[at], believed, pt.as_tensor(prior.probe_sd))))
+
+
+def _runs(history: History, num_modes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, M, I, J) what was seen of each mode, in order, with zeros behind; (N, A, M) how often before each entry."""
+    is_run = (history.kind == RUN) & (np.arange(history.kind.shape[1]) < history.num[:, None])
+    of_mode = is_run[:, :, None] & (history.option[:, :, None] == np.arange(num_modes))  # (N, A, M')
+    num = np.cumsum(of_mode, axis=1) - of_mode
+    runs = np.zeros((len(history.kind), num_modes, max(int(of_mode.sum(axis=1).max()), 1), history.first.shape[2]))
+    who, at, mode = np.nonzero(of_mode)
+    runs[who, mode, num[who, at, mode]] = history.first[who, at]
     return runs, num
