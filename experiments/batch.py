@@ -54,13 +54,15 @@ def simulate_sessions(
     parameters: dict[str, float],
     people: Ints,
     watch: Callable[[State, bool], None] | None = None,
+    drawn_from: Setup | None = None,
 ) -> Sessions:
     """Whole sessions of the people with these numbers. A person's numbers do not depend on who else is in the batch.
 
     `watch(state, taken_in)` is called twice a round: when its answers are given, and when the belief has taken them in.
+    `drawn_from` is the setup whose population the people come from where the engine's prior is another one.
     """
-    truth = draw_truth(setup, people, parameters)
-    mind = first_mind(setup, people, truth)
+    truth = draw_truth(drawn_from or setup, people, parameters)
+    mind = first_mind(drawn_from or setup, people, truth)
     belief = told(setup, truth.weights) if setup.engine == "oracle" else None
     state = rounds.begin_session(setup, people, belief, in_place=True)
     num = len(people)

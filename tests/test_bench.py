@@ -3,18 +3,24 @@
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.matched import survey
 from bench.peers import __main__ as peers
 from bench.peers.driver import Asked, Here, Ours, Pool, Process, arrays_of, ask_person, standing_of
 from bench.peers.environment import NotInstalled, Peer, python_of
 from bench.reference import reference_kernel, sgemm
 from calib import alignment, live
+from calib.scenario import Scenario
 from calib.setup import Setup
+from experiments.batch import simulate_sessions
+from experiments.people import rational
+from experiments.truth import draw_truth
 
 Make = Callable[..., Setup]
 SCRIPT = Path(__file__).parent / "silent_peer.py"
@@ -126,3 +132,17 @@ def test_the_reference_measures() -> None:
     assert out == pytest.approx(np.exp(-y), rel=1e-12)
     seconds, operations = sgemm(64)
     assert seconds > 0 and operations == 2 * 64**3
+
+
+def test_people_may_come_from_another_population_than_the_prior(lab: Callable[..., Setup], small: Scenario) -> None:
+    """The same people are asked under every prior, and their survey is answered by others of theirs."""
+    alike = replace(small, population=replace(small.population, concentration=(40.0, 40.0, 40.0)))
+    true, wide = (lab(scenario=s, engine="bulk", max_rounds=2, num_particles=64) for s in (alike, small))
+    sessions = simulate_sessions(wide, rational, {}, np.arange(20), drawn_from=true)
+    assert np.array_equal(sessions.truth.weights, draw_truth(true, np.arange(20), {}).weights)
+    assert sessions.truth.weights.std(axis=0).max() < 0.08
+    choices = survey(true, 30, 40)
+    assert len(choices.people) == 30 and choices.num_rows == 2400 and set(choices.chosen) == {0, 1, 2}
+    better = np.argmax(choices.values.reshape(-1, 2, 3).mean(axis=2), axis=1)
+    told = choices.chosen < 2
+    assert np.mean(better[told] == choices.chosen[told]) > 0.7  # all weights are about a third
