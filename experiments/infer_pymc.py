@@ -34,7 +34,7 @@ def build_model(form: Form, choices: Choices, hierarchical: bool = False):  # ty
         return (pm.Normal(name, *own, shape=num)[person[menus]][:, None], mask[menus]) if there else (0.0, 0.0)
 
     with pm.Model() as model:
-        shared = _shared(form, num) if hierarchical else None
+        shared = decentred(form, num) if hierarchical else None
         if form.free:
             standard = (
                 pm.Normal("standardised", 0.0, FREE_SD, shape=(num, len(form.attributes))) if shared is None else shared
@@ -122,7 +122,7 @@ def fit_pymc(
     return fit, population_of(form, np.moveaxis(mean, -1, 0), np.moveaxis(covariance, (-2, -1), (0, 1)))
 
 
-def _shared(form: Form, num: int):  # type: ignore[no-untyped-def]
+def decentred(form: Form, num: int):  # type: ignore[no-untyped-def]
     """(N, H) coordinates that come from the population of experiments/infer_population.py, decentred.
 
     Sigma's inverse is C C', C the scales of the mixture times Bartlett's triangle.
