@@ -164,6 +164,8 @@ class Scenario:
         What later versions of the format added and the file leaves out is no part of it: an older file keeps its hash.
         """
         whole = asdict(replace(self, file="", text=""))
+        if whole["beliefs"] and not whole["beliefs"]["error"]:
+            del whole["beliefs"]["error"]
         return digest({k: v for k, v in whole.items() if k not in _LATER or v != _LATER[k]})
 
 

@@ -157,7 +157,7 @@ def evidence_of(
 def history_of(setup: Setup, rounds: Sequence[dict[str, Any]], capacity: int) -> History:
     """One person's history from round documents: what calib/rounds.py tells the engine `full`."""
     names = [c.name for c in setup.scenario.contexts]
-    out, last = history.empty_history(1, capacity, setup.num_attributes), -1
+    out, last = history.empty_history(1, capacity, setup.num_attributes, setup.menus.shape[1]), -1
     for body in rounds:
         if body.get("opens"):
             last = -1
@@ -169,9 +169,10 @@ def history_of(setup: Setup, rounds: Sequence[dict[str, Any]], capacity: int) ->
         )
         z = np.array([[body["outcome"][name]["value"] for name in OUTCOMES]])
         mode = setup.setting_mode[[body["setting"]]]
-        out = history.add_run(out, _ONE, mode, scale(setup.scenario, z), in_place=True)
+        seen = scale(setup.scenario, z)
+        out = history.add_run(out, _ONE, mode, seen, in_place=True)
         last = int(mode[0])
-        asked, told = body["comparison"], body.get("probe")
+        asked, told, rated, best = (body.get(kind) for kind in ("comparison", "probe", "rating", "best_of"))
         if asked is not None:
             a, b = setup.pairs[asked["pair"]]
             answer = np.array([asked["answer"]])
@@ -180,6 +181,11 @@ def history_of(setup: Setup, rounds: Sequence[dict[str, Any]], capacity: int) ->
             number = np.array([told["probe"]])
             said = probes.said(setup.scenario, number, np.array([told["answer"]]))
             out = history.add_probe(out, _ONE, *np.divmod(number, setup.num_attributes), said, in_place=True)
+        if rated is not None:
+            out = history.add_rating(out, _ONE, seen, np.array([rated["answer"]]), in_place=True)
+        if best is not None:
+            cards = setup.cards[best["cards"]][None]
+            out = history.add_best_of(out, _ONE, cards, np.array([best["answer"]]), in_place=True)
     return out
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from calib.history import COMPARISON, MODE_CHOICE, PROBE, RUN, History
+from calib.history import BEST_OF, COMPARISON, MODE_CHOICE, PROBE, RUN, History
 from calib.mental import BELIEF_SD, LEARNING, MindPrior
 from calib.mind_kernel import E, Story, Terms, evaluate, make_room, num_coordinates, terms_of
 from calib.scenario import Population as ScenarioPopulation
@@ -56,6 +56,8 @@ class Evidence(NamedTuple):
     def channels(self) -> tuple[int, ...]:
         """Those with a rationality of the population that occur."""
         kinds = self.history.kind[np.arange(self.history.kind.shape[1]) < self.history.num[:, None]]
+        # the best of some cards is named as rationally as two are compared
+        kinds = np.where(kinds == BEST_OF, COMPARISON, kinds)
         return tuple(c for c in range(MODE_CHOICE, COMPARISON + 1) if np.any(kinds == c))
 
 
@@ -136,8 +138,11 @@ class People:
         self.terms = terms_of(plain)._replace(shape=shape, slope=slope)
         self.group, self.num_groups = self.terms.group, len(self.terms.salience)
         self.num_coordinates = num_coordinates(prior)
-        single = [np.ascontiguousarray(c, np.float32) for c in (history.first, history.second, history.value)]
-        self.columns = (history.kind, single[0], single[1], history.option, history.where, single[2], history.num)
+        h = history
+        first, second, value, cards = (
+            np.ascontiguousarray(c, np.float32) for c in (h.first, h.second, h.value, h.cards)
+        )
+        self.columns = (h.kind, first, second, h.option, h.where, value, cards, h.num)
         inside = np.arange(history.kind.shape[1]) < history.num[:, None]
         self.probed = bool(np.any((history.kind == PROBE) & inside))
         self.member = np.eye(self.num_groups)[self.group]  # (J, G)
@@ -479,12 +484,12 @@ def _learnt(gradients: Floats, before: Floats) -> Floats:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _answers(
     z: Singles, terms: Terms, kind: Ints, first: Singles, second: Singles, option: Ints, where: Ints, said: Singles,
-    num: Ints, value: Singles, gradient: Singles,
+    cards: Singles, num: Ints, value: Singles, gradient: Singles,
 ) -> None:  # fmt: skip
     """Log density (N, P) of everybody's answers by the kernel, its prior included, and gradient (N, D, P)."""
     share = np.ones(kind.shape[1], np.float32)
     for i in range(z.shape[0]):
-        story = Story(kind[i], first[i], second[i], option[i], where[i], said[i], share, num[i])
+        story = Story(kind[i], first[i], second[i], option[i], where[i], said[i], cards[i], share, num[i])
         room = make_room(terms, story, z.shape[2])
         evaluate(z[i], terms, story, num[i], True, room)
         value[i] = room.value
