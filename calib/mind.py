@@ -46,6 +46,13 @@ class Mind:
     step: float  # of the moves
     taken: int  # entries of the history that have been taken in
 
+    def thinned(self, every: int) -> "Mind":
+        """Every `every`th particle, in one block."""
+        if every == 1:
+            return self
+        flat, value = _flat(self.particles)[:, ::every], self.value.reshape(-1)[::every]
+        return Mind(np.ascontiguousarray(flat)[None], value[None], self.step, self.taken)
+
 
 class _Cells(NamedTuple):
     """f_hat(0) given the probes, a particle's rate and spread, not its projections; f_hat is keep f_hat(0) + past."""
@@ -162,8 +169,8 @@ class Mover:
 
     def outlook(self, mind: Mind, history: History, row: int, thin: int) -> tuple[Floats, Floats]:
         """Mean and variance (M, J, P) of what they expect after the history's `row`, at every `thin`th particle."""
-        flat = np.ascontiguousarray(_flat(mind.particles)[:, ::thin])
-        some = Mind(flat[None], mind.value, mind.step, mind.taken)
+        some = mind.thinned(thin)
+        flat = _flat(some.particles)
         cells = self._cells(some, story_of(history, row), int(history.num[row]))
         xi, num_groups = flat[self.prior.expectation.shape[1] + len(EXTRAS) :], len(self.terms.salience)
         mean, var = cells.mean.copy(), cells.var.copy()

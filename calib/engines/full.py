@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calib import history, live, mind, questions
 from calib.choice import grade_log_probs
 from calib.engines._measured import measured
-from calib.engines._predicted import Options, option_probability, predicted
+from calib.engines._predicted import DRAWS, Options, option_probability, predicted
 from calib.engines._predicted import answered as answers_at
 from calib.errors import UserError
 from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, RATING
@@ -125,13 +125,20 @@ def outlook(setup: Setup, state: State, i: int, thin: int) -> tuple[Floats, Floa
 
 def grades(setup: Setup, state: State, i: int, thin: int = 1) -> Floats:
     """(G, P / thin) how probable each grade of the run that person i saw last is, at every `thin`th particle."""
-    return _graded(setup, state, i, state.seen[i])[:, ::thin]
+    return _graded(setup, state, i, state.seen[i], thin)
 
 
-def _graded(setup: Setup, state: State, i: int, seen: Floats) -> Floats:
-    belief: Belief = state.belief
-    x, (log_r, aspiration, log_spacing) = belief.particles[i], belief.own[i, 2:]
-    w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+def _particles(state: State, i: int, every: int) -> Floats:
+    return np.ascontiguousarray(state.belief.particles[i, :, ::every])
+
+
+def _weights(setup: Setup, state: State, i: int, particles: Floats) -> Floats:
+    return live.intent(live.Belief(particles[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+
+
+def _graded(setup: Setup, state: State, i: int, seen: Floats, every: int) -> Floats:
+    w = _weights(setup, state, i, _particles(state, i, every))
+    log_r, aspiration, log_spacing = state.belief.own[i, 2:, ::every]
     utility = np.sum(seen[:, None] * w, axis=0)
     log_p = grade_log_probs(np, utility, np.exp(log_r), aspiration, np.exp(log_spacing), len(GRADES))
     return np.exp(np.ascontiguousarray(log_p.T))
@@ -176,30 +183,31 @@ def predict(setup: Setup, state: State) -> Predicted:
 
 
 def answered(setup: Setup, state: State, person: int) -> Answered:
-    """All answers of a person, at particles that have taken them in."""
-    return answers_at(setup, _options(setup, state, person, 0))
+    """All answers of a person, at some of the particles that have taken them in."""
+    every = max(1, setup.num_particles // DRAWS)
+    return answers_at(setup, _options(setup, state, person, 0, every))
 
 
-def _options(setup: Setup, state: State, i: int, first: int) -> Options:
+def _options(setup: Setup, state: State, i: int, first: int, every: int = 1) -> Options:
     """Channel, answer and option probabilities of the answers of a person from the entry `first` on."""
     mover, kept = mover_of(setup), state.evidence
     assert isinstance(kept, history.History)
-    x, person_now, person = state.belief.particles[i], mind_of(state, i), int(state.people[i])
-    w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+    x, some, person = _particles(state, i, every), mind_of(state, i).thinned(every), int(state.people[i])
+    w = _weights(setup, state, i, x)
     found = []
     for a in range(first, int(kept.num[i])):
         channel = int(kept.kind[i, a])
         if channel == COMPARISON:
             features = np.stack([kept.first[i, a], kept.second[i, a]])[:, :, None]
         elif channel in (MODE_CHOICE, ACCEPT_OVERRIDE):
-            features = mover.believed(person_now, kept, person, i, a)
+            features = mover.believed(some, kept, person, i, a)
             if channel == ACCEPT_OVERRIDE:
                 proposal = np.broadcast_to(kept.first[i, a][None, :, None], (1, *features.shape[1:]))
                 features = np.concatenate([features, proposal])
         elif channel == BEST_OF:
             features = kept.cards[i, a, : kept.where[i, a], :, None]
         elif channel == RATING:
-            found.append((channel, int(kept.option[i, a]), _graded(setup, state, i, kept.first[i, a])))
+            found.append((channel, int(kept.option[i, a]), _graded(setup, state, i, kept.first[i, a], every)))
             continue
         else:
             continue
