@@ -5,6 +5,9 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
+# The linters work while the kernels are compiled.
+MAKEFLAGS += --jobs=2
+
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
