@@ -24,7 +24,18 @@ from experiments.infer_journal import (
     read_runs,
     scenario_toml,
 )
-from experiments.infer_minds import Evidence, MindFit, MindPopulation, People, Size, fit_minds, form_of
+from experiments.infer_minds import (
+    ERROR_SD,
+    MEAN_SD,
+    SD_SCALE,
+    Evidence,
+    MindFit,
+    MindPopulation,
+    People,
+    Size,
+    fit_minds,
+    form_of,
+)
 from experiments.infer_population import population_of
 from experiments.people import rational
 
@@ -103,6 +114,21 @@ def test_people_are_where_they_stand() -> None:
 
 
 # --- the posterior ----------------------------------------------------------------------------------------------------
+
+
+def test_without_answers_the_population_is_its_prior() -> None:
+    """Both moves of the population, and people who stand in it, against what is known of the prior."""
+    evidence = people(4, 1, rounds=1)
+    nothing = evidence.history._replace(num=np.zeros(4, np.int64))
+    found = fit_minds(evidence._replace(history=nothing), 3, draws=150).population
+    assert found.error.std() == pytest.approx(ERROR_SD, rel=0.05) and abs(found.error.mean()) < 0.02
+    assert found.trait_mean.std(axis=(1, 2)) == pytest.approx(MEAN_SD, rel=0.1)
+    assert found.trait_sd.mean(axis=(1, 2)) == pytest.approx(SD_SCALE * np.sqrt(2 / np.pi), rel=0.1)
+    assert found.intent.mean.std(axis=(1, 2)) == pytest.approx([2.0, 2.0], rel=0.1)
+    sd = np.sqrt(found.intent.covariance[[0, 1], [0, 1]])
+    assert np.median(sd, axis=(1, 2)) == pytest.approx([0.816, 0.816], rel=0.12)  # half-t with 2 degrees of freedom
+    correlation = found.intent.covariance[0, 1] / (sd[0] * sd[1])
+    assert abs(correlation.mean()) < 0.1 and correlation.std() == pytest.approx(1 / np.sqrt(3), rel=0.1)
 
 
 def test_the_population_of_other_people_is_found() -> None:
