@@ -1,9 +1,9 @@
 """How soon a change of intent is noticed, how often one is that never was, and what the question is worth.
 
-python -m bench.change --people 300 --rounds 30
+python -m bench.change --people 300 --ask-at 0.5 --ask-at 0.8 --ask-at 0.95 --ask-at 1
 
 The same people, questions and noise each time: with and without the change, believed to be possible or not. Tables of
-docs/change.md. Minutes on one core.
+docs/change.md. A quarter of an hour on one core.
 """
 
 import argparse
@@ -45,6 +45,12 @@ def main() -> None:
         with_question, never = sessions(args, changes, level), sessions(args, "rational", level)
         print(f"asked at P(changed) >= {level:g}:")
         noticed(args, with_question, never)
+        drop, seen = (
+            fixed.true_degree[:, args.at - 1] - fixed.true_degree[:, args.at],
+            first_asked(with_question, args.at),
+        )
+        print(f"  the change cost those who were noticed {drop[seen < np.inf].mean():.2f} of their degree, "
+              f"the others {drop[seen == np.inf].mean():.2f}")  # fmt: skip
         print(f"  {describe(args, with_question, lost)}")
         print(f"  sooner than without: {paired(args, fixed, with_question, lost)} rounds of the lost")
         gain = with_question.true_degree[:, -1] - fixed.true_degree[:, -1]
