@@ -84,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--draws", type=int, default=1000, help="of each chain of NUTS, and as many before (1000)")
     parser.add_argument("--reference", metavar="FILE", help="write NUTS's figures")
     args = parser.parse_args()
     from experiments.infer_minds_pymc import sample_minds
@@ -92,7 +93,7 @@ def main() -> None:
     begun = time.process_time()
     mine = told(evidence, fit_minds(evidence, args.seed))
     middle = time.process_time()
-    reference = told(evidence, fit := sample_minds(evidence, args.seed))
+    reference = told(evidence, fit := sample_minds(evidence, args.seed, args.draws, args.draws))
     print(
         f"{args.people} people: {middle - begun:.0f} s of processor time compiled, "
         f"{time.process_time() - middle:.0f} s by NUTS, {fit.divergences} divergences there\n"
@@ -102,7 +103,13 @@ def main() -> None:
         own = mine[name]
         print(f"| {name} | {own[0]:.3f}, {own[1]:.3f} | {mean:.3f}, {sd:.3f} | {(own[0] - mean) / sd:+.2f} |")
     if args.reference:
-        document = {"people": args.people, "seed": args.seed, "model_sha256": model_sha256(), "found": reference}
+        document = {
+            "people": args.people,
+            "seed": args.seed,
+            "draws": args.draws,
+            "model_sha256": model_sha256(),
+            "found": reference,
+        }
         Path(args.reference).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

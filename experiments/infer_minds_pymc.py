@@ -54,7 +54,9 @@ def build_minds_model(evidence: Evidence) -> pm.Model:
     return model
 
 
-def sample_minds(evidence: Evidence, seed: int, draws: int = 1000, target_accept: float = 0.9) -> MindFit:
+def sample_minds(
+    evidence: Evidence, seed: int, draws: int = 1000, tune: int = TUNE, target_accept: float = 0.9
+) -> MindFit:
     """NUTS draws of the population and of everybody."""
     warnings.filterwarnings("ignore", category=UserWarning, module="pytensor")
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
@@ -65,7 +67,7 @@ def sample_minds(evidence: Evidence, seed: int, draws: int = 1000, target_accept
     trace = nutpie.sample(
         compiled,
         draws=draws,
-        tune=TUNE,
+        tune=tune,
         chains=CHAINS,
         cores=1,
         seed=seed % 2**32,

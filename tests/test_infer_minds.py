@@ -1,12 +1,13 @@
 """The population of whole sessions: its likelihood, NUTS, recovery, a journal's way in, the scenario that comes out."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench.minds import ERROR, RATE, SPREAD, WEIGHTS, people
+from bench.minds import ERROR, RATE, SPREAD, WEIGHTS, model_sha256, people, told
 from calib.journal import open_journal
 from calib.mental import BELIEF_SD, LEARNING
 from calib.replay import setup_of
@@ -38,6 +39,9 @@ from experiments.infer_minds import (
 )
 from experiments.infer_population import population_of
 from experiments.people import rational
+
+REFERENCE = Path(__file__).parent / "minds_reference.json"
+
 
 # --- the likelihood ---------------------------------------------------------------------------------------------------
 
@@ -114,6 +118,20 @@ def test_people_are_where_they_stand() -> None:
 
 
 # --- the posterior ----------------------------------------------------------------------------------------------------
+
+
+def test_nuts_finds_the_same_population() -> None:
+    """Means within 0.25 sd of the reference's, sds within 25%; both have Monte Carlo errors."""
+    reference = json.loads(REFERENCE.read_text())
+    assert reference["model_sha256"] == model_sha256(), "make it anew: python -m bench.minds --reference " + str(
+        REFERENCE
+    )
+    evidence = people(reference["people"], reference["seed"])
+    found = told(evidence, fit_minds(evidence, 5, draws=100))
+    assert set(found) == set(reference["found"])
+    for name, (mean, sd) in reference["found"].items():
+        assert found[name][0] == pytest.approx(mean, abs=0.25 * sd), name
+        assert found[name][1] == pytest.approx(sd, rel=0.25), name
 
 
 def test_without_answers_the_population_is_its_prior() -> None:
