@@ -257,6 +257,16 @@ class Size:
         t[range(self.dims), range(self.dims)] = 1.0
         return np.asarray(np.exp(np.clip(x[self.log_scale], -15.0, 15.0))[:, None] * t)
 
+    def inverse(self, x: Floats) -> Floats:
+        """(S, H, H) inverses of the factors at x (D, S), by substitution: there is one wherever a trajectory flies."""
+        factor = self.factor(x)
+        out = np.zeros((x.shape[1], self.dims, self.dims))
+        for d in range(self.dims):
+            out[:, d, d] = 1.0
+            out[:, d] -= np.einsum("ks,ske->se", factor[d, :d], out[:, :d])
+            out[:, d] /= factor[d, d][:, None]
+        return out
+
     def log_prior(self, x: Floats) -> tuple[Floats, Floats]:
         """(S,) and gradient (D, S). Of Sigma that of Huang and Wand (2013), their mixture integrated out."""
         gradient = np.zeros_like(x)
@@ -363,7 +373,7 @@ class Size:
         own = people.likelihood(y, traits, rest, xi, self.error_of(t))
         gradient[self.mu] += own.y.sum(axis=0)
         factor = self.factor(t)
-        inverse = np.linalg.inv(factor.transpose(2, 0, 1))
+        inverse = self.inverse(t)
         turned = np.einsum("pkd,ndp->nkp", inverse, own.y)
         self._by_factor(gradient, t, factor, -np.einsum("ndp,nkp->dkp", y - t[self.mu], turned))
         gradient[self.trait_mean] += MEAN_SD[:, None] * own.traits.sum(axis=0)
@@ -373,7 +383,7 @@ class Size:
 
     def placed(self, x: Floats, white: Floats, standard: Floats) -> tuple[Floats, Floats]:
         """y (N, H, P) and traits (N, 2, P) of people who stand there in the population x (D, P)."""
-        inverse = np.linalg.inv(self.factor(x).transpose(2, 0, 1))
+        inverse = self.inverse(x)
         mean, sd = self.traits(x)
         return x[self.mu] + np.einsum("pkd,nkp->ndp", inverse, white), mean + sd * standard
 
@@ -387,7 +397,7 @@ class Size:
         """What is reported, of draws x (D, chains, draws)."""
         shape = x.shape[1:]
         flat = x.reshape(len(x), -1)
-        inverse = np.linalg.inv(self.factor(flat).transpose(2, 0, 1))
+        inverse = self.inverse(flat)
         covariance = np.moveaxis(inverse.transpose(0, 2, 1) @ inverse, 0, 2).reshape(self.dims, self.dims, *shape)
         mean, sd = self.traits(flat)
         error = ERROR_SD * x[self.error].reshape(*self.shape, *shape)
@@ -413,7 +423,7 @@ def fit_minds(
         assert len(who) == num
         y, traits = size.placed(theta, x[:, of_y], x[:, of_traits])
         own = people.likelihood(y, traits, x[:, of_rest], x[:, of_xi], size.error_of(theta))
-        inverse, sd = np.linalg.inv(size.factor(theta).transpose(2, 0, 1)), np.exp(theta[size.trait_sd])
+        inverse, sd = size.inverse(theta), np.exp(theta[size.trait_sd])
         by = [np.einsum("pkd,ndp->nkp", inverse, own.y), sd * own.traits, own.rest, own.xi]
         return own.value - 0.5 * np.sum(x**2, axis=1), np.concatenate(by, axis=1) - x
 
