@@ -192,7 +192,8 @@ def complete(plan: Plan, session: Session, screen: "_terminal.Screen", pressed: 
         if plan.setup.role == "advisor":
             from experiments.declaring import reference
 
-            screen.line(_terminal.rule_line(reference(plan.setup)))
+            if found := reference(plan.setup):
+                screen.line(_terminal.rule_line(found))
 
 
 def _audit(plan: Plan, pressed: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 A command is a file `cli/NAME.py` with `add_arguments(parser) -> None` and `main(args) -> int`; the first line of its
 docstring is its line in `calib --help`. Only the chosen file is imported, so a broken or slow one hinders no other.
+With `COMPUTES = True` everything is compiled before it begins (experiments/ahead.py).
 
 Exit codes: 0 success; 2 a mistake of the user; 3 a robot or link failed; 130 interrupted; 1 is left to commands
 that compare (a difference was found). Anything else is a bug and shows its traceback.
@@ -82,6 +83,10 @@ def _dispatch(words: list[str]) -> int:
     _add_json(parser, default=False)
     args = parser.parse_args(words[1:])
     try:
+        if getattr(command, "COMPUTES", False):
+            from experiments.ahead import ensure
+
+            ensure()
         return int(command.main(args))
     except UserError as error:
         return _tell(f"calib {name}: {error}")

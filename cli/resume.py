@@ -4,6 +4,8 @@ import argparse
 
 from cli._arguments import add_journal
 
+COMPUTES = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib resume`."""

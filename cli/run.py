@@ -8,6 +8,9 @@ from cli._arguments import add_journal
 _MAX_ROUNDS = 10_000  # the evidence of all rounds is laid out at the start
 
 
+COMPUTES = True
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib run`."""
     add = parser.add_argument

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+COMPUTES = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib sbc`."""

@@ -2,6 +2,8 @@
 
 import argparse
 
+COMPUTES = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `calib simulate`."""

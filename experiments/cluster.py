@@ -22,6 +22,7 @@ from distributed.scheduler import KilledWorker
 
 from calib.errors import UserError
 from calib.provenance import code_sha256, platform_fingerprint
+from experiments.ahead import ensure
 from experiments.parts import Part, Plan, part_bytes
 
 CONNECT_S = 10.0  # until a scheduler must answer
@@ -40,6 +41,7 @@ def work(plan: str, part: Part, expected: tuple[str, str]) -> bytes:
     """One part, on a worker: the plan as JSON. UserError where the worker is of other code or another platform."""
     os.environ["NUMBA_NUM_THREADS"] = "1"  # read at every call; parallel is the number of workers
     _compare("worker", facts(), expected)
+    ensure()
     values = json.loads(plan)
     conditions = tuple((role, policy, person) for role, policy, person in values.pop("conditions"))
     return part_bytes(Plan(**values, conditions=conditions), part)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.outcomes import cache_folder
+from calib.policies import load_policy
 from calib.provenance import code_sha256
 from calib.scenario import digest
 from calib.setup import Setup, make_setup
@@ -107,11 +108,14 @@ def compared(setup: Setup, spec: str, num_people: int) -> list[dict[str, Any]]:
     return [judged(r, sessions.estimate, sessions.true_degree, scenario.eps) for r in rules(scenario.delta)]
 
 
-def reference(setup: Setup) -> dict[str, Any]:
+def reference(setup: Setup) -> dict[str, Any] | None:
     """How often the scenario's own rule is wrong in 2,000 simulated people as the engine `bulk` believes of them.
 
-    Seconds at first, then from the cache; `engine` and `person` say what it holds for.
+    Seconds at first, then from the cache; `engine` and `person` say what it holds for. None for a policy that asks what
+    `bulk` does not learn from.
     """
+    if hasattr(load_policy(setup.policy), "FULL_MENU"):
+        return None
     held = [setup.scenario.hash, setup.map.sha256, setup.role, setup.policy, setup.max_rounds, code_sha256()]
     path = cache_folder() / f"declaring-{digest(held)}.json"
     try:

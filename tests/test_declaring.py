@@ -76,3 +76,4 @@ def test_a_reference_is_made_once(lab: Make, tmp_path, monkeypatch: pytest.Monke
     monkeypatch.setattr(declaring, "compared", None)
     assert reference(setup) == found
     assert isinstance(rules(0.1)[0], Rule)
+    assert reference(lab(policy="full_menu")) is None, "bulk learns nothing from that"
