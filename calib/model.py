@@ -121,7 +121,7 @@ def _answers(
     features, chosen = evidence.features[person], evidence.chosen[person]
     found = {}
     if len(menus):
-        offered = np.arange(features.shape[1]) < evidence.num_options[person, menus][:, None]
+        offered = pt.arange(features.shape[1]) < evidence.num_options[person, menus][:, None]
         log_p = menu_log_probs(
             pt,
             pt.sum(pt.as_tensor(features[menus]) * weights_at(menus)[..., None, :], axis=-1),

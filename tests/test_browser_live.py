@@ -90,7 +90,7 @@ def test_a_second_tab_watches_may_stop_and_may_take_over(context: BrowserContext
     expect(second.get_by_text("this page leads")).to_be_visible()
     expect(first.get_by_text("this page watches")).to_be_visible()
     expect(first.get_by_role("button", name="About equal")).to_be_disabled()
-    second.get_by_role("button", name="About equal").click()
+    second.get_by_role("button", name="About equal", disabled=False).click()
     expect(first.get_by_text("Round 2.")).to_be_visible()
     first.get_by_role("button", name="STOP").click()  # who only watches may stop
     for page in (first, second):

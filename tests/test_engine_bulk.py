@@ -150,7 +150,7 @@ def test_the_posterior_is_that_of_the_live_engine_on_the_same_comparisons() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", policy_names())
+@pytest.mark.parametrize("policy", [name for name in policy_names() if name != "full_menu"])
 def test_intervals_cover_over_2000_people(policy: str) -> None:
     """Advised people of the apartment after 12 rounds: degree and weights in 88% to 92%, ranks uniform.
 
