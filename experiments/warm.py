@@ -19,6 +19,8 @@ from devices.catalog import make_device
 from devices.device import Device
 from experiments.ahead import done
 from experiments.batch import simulate_sessions
+from experiments.declaring import compared
+from experiments.expand import documents
 from experiments.infer_file import infer
 from experiments.people import rational
 
@@ -51,6 +53,10 @@ def main() -> None:
         _live_through(changes, role=role)
     for engine in engine_names():
         _live_through(beliefs, engine=engine)
+    for scenario in (arena, beliefs):  # as single sessions, to their ends
+        for role in ROLES:
+            documents(make_setup(scenario, role=role, max_rounds=3, num_particles=64), "rational", 0)
+        compared(make_setup(scenario, engine="bulk", max_rounds=3), "rational", 4)
     with TemporaryDirectory() as temporary:
         file = Path(temporary) / "choices.csv"
         file.write_text(_CHOICES)
