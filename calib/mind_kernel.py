@@ -386,7 +386,7 @@ def _menu(terms: Terms, story: Story, a: int, menu: int, is_new: bool, room: Roo
     num_modes, num_attributes = terms.expectation.shape
     kind, pick, last, counts = story.kind[a], story.option[a], story.where[a], story.share[a]
     utility, share, gains, width = room.utility, room.share, room.gains, room.value.shape[0]
-    rationality, lapse = room.natural[kind], room.natural[LAPSE]
+    rationality = room.natural[kind]
     top, total, slope, of_rationality = room.spare[0], room.spare[1], room.spare[2], room.spare[3]
     num = num_modes
     if kind == ACCEPT_OVERRIDE:
@@ -399,7 +399,6 @@ def _menu(terms: Terms, story: Story, a: int, menu: int, is_new: bool, room: Roo
                 utility[num_modes, p] += f * room.weights[j, p]
     for p in range(width):
         top[p] = -np.float32(np.inf)
-        total[p] = _ZERO
         of_rationality[p] = _ZERO
     for k in range(num):
         if k in (last, num_modes):
@@ -411,20 +410,7 @@ def _menu(terms: Terms, story: Story, a: int, menu: int, is_new: bool, room: Roo
             for p in range(width):
                 share[k, p] = rationality[p] * utility[k, p]
                 top[p] = max(top[p], share[k, p])
-    for k in range(num):
-        for p in range(width):
-            share[k, p] = exp32(share[k, p] - top[p])
-            total[p] += share[k, p]
-    even = _ONE / np.float32(num)
-    for p in range(width):
-        total[p] = _ONE / total[p]
-        picked = share[pick, p] * total[p]
-        probability = lapse[p] * even + (_ONE - lapse[p]) * picked
-        log_p = log32(probability)
-        room.value[p] += counts * log_p
-        room.new[p] += log_p if is_new else _ZERO
-        slope[p] = counts * (_ONE - lapse[p]) * picked / probability
-        room.by_extra[LAPSE, p] += counts * (even - picked) / probability
+    _picked(num, pick, counts, is_new, room)
     for k in range(num):
         mine = _ONE if k == pick else _ZERO
         for p in range(width):
@@ -449,14 +435,39 @@ def _menu(terms: Terms, story: Story, a: int, menu: int, is_new: bool, room: Roo
 
 
 @njit(**_EACH)
+def _picked(num: int, pick: int, counts: Single, is_new: bool, room: Room) -> None:
+    """A choice among `num` options whose worths are in room.share, the highest of them in the first spare row.
+
+    room.share is then e^(worth - highest), the second spare row one over their sum, the third the slope of the value by
+    the log of the picked one's share.
+    """
+    share, lapse, width = room.share, room.natural[LAPSE], room.value.shape[0]
+    top, total, slope, even = room.spare[0], room.spare[1], room.spare[2], _ONE / np.float32(num)
+    for p in range(width):
+        total[p] = _ZERO
+    for k in range(num):
+        for p in range(width):
+            share[k, p] = exp32(share[k, p] - top[p])
+            total[p] += share[k, p]
+    for p in range(width):
+        total[p] = _ONE / total[p]
+        picked = share[pick, p] * total[p]
+        probability = lapse[p] * even + (_ONE - lapse[p]) * picked
+        log_p = log32(probability)
+        room.value[p] += counts * log_p
+        room.new[p] += log_p if is_new else _ZERO
+        slope[p] = counts * (_ONE - lapse[p]) * picked / probability
+        room.by_extra[LAPSE, p] += counts * (even - picked) / probability
+
+
+@njit(**_EACH)
 def _best_of(story: Story, a: int, is_new: bool, room: Room) -> None:
     """The best of some outcome cards: a menu choice with the rationality of comparisons."""
     num, pick, counts, width = story.where[a], story.option[a], story.share[a], room.value.shape[0]
-    rationality, lapse, share = room.natural[COMPARISON], room.natural[LAPSE], room.share
+    rationality, share = room.natural[COMPARISON], room.share
     top, total, slope, worth = room.spare[0], room.spare[1], room.spare[2], room.spare[3]
     for p in range(width):
         top[p] = -np.float32(np.inf)
-        total[p] = _ZERO
     for k in range(num):
         for p in range(width):
             share[k, p] = _ZERO
@@ -467,20 +478,7 @@ def _best_of(story: Story, a: int, is_new: bool, room: Room) -> None:
         for p in range(width):
             share[k, p] *= rationality[p]
             top[p] = max(top[p], share[k, p])
-    for k in range(num):
-        for p in range(width):
-            share[k, p] = exp32(share[k, p] - top[p])
-            total[p] += share[k, p]
-    even = _ONE / np.float32(num)
-    for p in range(width):
-        total[p] = _ONE / total[p]
-        picked = share[pick, p] * total[p]
-        probability = lapse[p] * even + (_ONE - lapse[p]) * picked
-        log_p = log32(probability)
-        room.value[p] += counts * log_p
-        room.new[p] += log_p if is_new else _ZERO
-        slope[p] = counts * (_ONE - lapse[p]) * picked / probability
-        room.by_extra[LAPSE, p] += counts * (even - picked) / probability
+    _picked(num, pick, counts, is_new, room)
     for k in range(num):
         mine = _ONE if k == pick else _ZERO
         for p in range(width):
