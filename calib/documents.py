@@ -14,7 +14,7 @@ from calib.events import Reading
 from calib.gaps import GAPS, gaps
 from calib.identify import identified
 from calib.questions import BEST_OF, GRADES, KINDS, PAIR, PROBE, RATING
-from calib.rounds import CLOCKS, State
+from calib.rounds import CLOCKS, State, is_run
 from calib.scenario import CHANNELS, Scenario
 from calib.setup import Setup
 from devices.home.types import OUTCOMES
@@ -139,7 +139,17 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
             "accept": float(state.diagnostics.accept[0]),
         },
         "clocks": {name: float(clocks[i]) for i, name in enumerate(CLOCKS)},
-    } | ({} if state.change is None else {"change": change.document(setup, state)})
+    } | _also(setup, state, reading)
+
+
+def _also(setup: Setup, state: State, reading: Reading) -> dict[str, Any]:
+    """What a round document says where the scenario has it: of a watched run, of a change of intent."""
+    found: dict[str, Any] = {}
+    if setup.learns_from_cuts and is_run(setup, state.round):
+        found["watched"] = {"minutes": reading.robot_s / 60, "cut_short": reading.is_cut_short}
+    if state.change is not None:
+        found["change"] = change.document(setup, state)
+    return found
 
 
 def _asked(setup: Setup, state: State, answer: int | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 
 from devices.home.types import OUTCOMES, Settings
 
+CUT_SHORT = "cut_short"  # how a run ends that the person who watched it has ended
+
 Question = Literal["choice", "comparison", "probe", "rating", "best_of", "good_enough", "change", "ready", "arm"]
 
 
@@ -39,6 +41,18 @@ class Reading:
     how: dict[str, str]
     robot_s: float
     wall_s: float
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the person ended the run: what it did until then is no outcome of its settings."""
+        return self.end == CUT_SHORT
+
+
+@dataclass(frozen=True)
+class CutShort:
+    """The person has seen enough of the run under way. The robot stands; the session goes on with its Reading."""
+
+    by: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,19 @@ class Tick:
 
 
 Event = (
-    Ready | Answer | Reading | Stop | Quit | LinkLost | LinkBack | Arm | ChangedMind | LeadHandedOver | LeadLost | Tick
+    Ready
+    | Answer
+    | Reading
+    | CutShort
+    | Stop
+    | Quit
+    | LinkLost
+    | LinkBack
+    | Arm
+    | ChangedMind
+    | LeadHandedOver
+    | LeadLost
+    | Tick
 )
 _EVENTS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Event)}
 

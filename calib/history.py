@@ -26,10 +26,10 @@ class History(NamedTuple):
     # scaled attributes: the proposal; card a; the outcome that is rated, seen or, before a stop, predicted
     first: Floats  # (N, A, J)
     second: Floats  # (N, A, J) card b
-    # (N, A) the mode chosen, M for the proposal; 0 a, 1 b, 2 about equal; a grade; 1 stopped; a mode; one of `cards`
+    # (N, A) the mode chosen, M for the proposal; 0 a, 1 b, 2 about equal; a grade; 1 cut short; a mode; one of `cards`
     option: Ints
     where: Ints  # (N, A) the mode that ran last or -1, of a menu; the attribute, of a probe; how many cards there are
-    value: Floats  # (N, A) what was said, of a probe; ticks until a stop or the end
+    value: Floats  # (N, A) what was said, of a probe; minutes until a run was cut short or ended
     cards: Floats  # (N, A, K, J) of which the best was named; K may be 0
     num: Ints  # (N,)
 
@@ -44,7 +44,7 @@ class History(NamedTuple):
 
 
 def empty(num_people: int, max_rounds: int, num_modes: int, num_attributes: int, num_cards: int = 0) -> History:
-    """Nothing yet; room for a choice, a run and two more entries in every round, with up to `num_cards` cards."""
+    """Nothing yet; room for a choice, a watched run and an answer in every round, with up to `num_cards` cards."""
     return empty_history(num_people, 4 * max_rounds, num_attributes, num_cards)
 
 
@@ -108,6 +108,19 @@ def add_choice(
 def add_run(history: History, active: NDArray[np.bool_], mode: Ints, seen: Floats, in_place: bool = False) -> History:
     """With one run more of mode (N,), -1 where the setting is none, and what was seen (N, J)."""
     return add(history, active & (mode >= 0), RUN, first=seen, option=mode, in_place=in_place)
+
+
+def add_watched(
+    history: History,
+    active: NDArray[np.bool_],
+    predicted: Floats,
+    minutes: Floats,
+    cut_short: NDArray[np.bool_],
+    in_place: bool = False,
+) -> History:
+    """With one run more that could have been cut short: what it was predicted to do (N, J), how long it went on."""
+    option = cut_short.astype(np.int64)
+    return add(history, active, STOP, first=predicted, option=option, value=minutes, in_place=in_place)
 
 
 def add_probe(

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from calib.errors import UserError
-from calib.events import Answer, Effect, Event, Reading, Record, event_from_json
+from calib.events import Answer, Effect, Event, Record, event_from_json
 from calib.journal import Entry, Journal
 from calib.provenance import platform_fingerprint
 from calib.questions import KINDS
 from calib.runner import Person
 from calib.scenario import load_scenario_text
-from calib.session import Session, begin, step
+from calib.session import Session, begin, has_outcome, step
 from calib.setup import Setup, make_setup
 
 _DOCUMENTS = ("start", "round", "stop")
@@ -92,7 +92,7 @@ def fold(
             person.answer(before.state, event.question)
         session, effects = step(setup, before, event)
         session = _force(session, forced)
-        if person and isinstance(event, Reading) and session.phase != "paused":
+        if person and has_outcome(event, session):
             person.saw(before.state, event.z)
         documents += [e for e in effects if isinstance(e, Record)]
     return Folded(session, documents, effects)

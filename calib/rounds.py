@@ -63,6 +63,7 @@ class State:
     kind: Ints  # (N,) of this round's question, a number of calib.questions.KINDS, -1 for none
     asked: Ints  # (N,) its number within the kind, -1 for none
     answer: Ints  # (N,) to it, -1 for none
+    cut_short: Mask  # (N,) they ended this round's run: it has no outcome
     seen: Floats  # (N, J) scaled outcome of the last run
     evidence: Evidence | History  # as the engine keeps it
     in_belief: Ints  # (N,) answers that the belief has taken in
@@ -141,6 +142,7 @@ def begin_session(setup: Setup, people: Ints, belief: Any = None, in_place: bool
         kind=nothing,
         asked=nothing,
         answer=nothing,
+        cut_short=np.zeros(num, bool),
         seen=np.zeros((num, setup.num_attributes)),
         evidence=kept.empty(num, *sizes),
         in_belief=np.zeros(num, np.int64),
@@ -178,8 +180,14 @@ def begin_round(setup: Setup, state: State) -> State:
         kind=np.where(state.active, -1, state.kind),
         asked=np.where(state.active, -1, state.asked),
         answer=np.where(state.active, -1, state.answer),
+        cut_short=state.cut_short & ~state.active,
         clocks=clocks,
     )
+
+
+def is_run(setup: Setup, number: int) -> bool:
+    """Whether the robot runs in this round; else its outcome is shown on a card."""
+    return (number - 1) % setup.scenario.protocol.run_every == 0
 
 
 def options(setup: Setup, state: State) -> Floats:
@@ -223,16 +231,27 @@ def chosen(setup: Setup, state: State, option: Ints, attention_s: Floats, wall_s
     return spend(state, attention_s=attention_s, wall_s=wall_s, effort=1.0)
 
 
-def outcome(setup: Setup, state: State, z: Floats, robot_s: Floats, wall_s: Floats) -> State:
-    """After the run, or its card: z (N, 6) as the person sees it. They learn about the mode that ran."""
-    f_hat, last_mode = experience(setup, state.f_hat, state.last_mode, state.commanded, z, state.active, setup.learning)
+def outcome(
+    setup: Setup, state: State, z: Floats, robot_s: Floats, wall_s: Floats, cut_short: Mask | None = None
+) -> State:
+    """After the run, or its card: z (N, 6) as the person sees it. They learn about the mode that ran.
+
+    Who has cut the run short (N,) has seen no outcome and learns nothing from it; that they did is an answer.
+    """
+    cut_short = state.active & (np.zeros(len(z), bool) if cut_short is None else cut_short)
+    whole = state.active & ~cut_short
+    f_hat, last_mode = experience(setup, state.f_hat, state.last_mode, state.commanded, z, whole, setup.learning)
     evidence, kept = state.evidence, load_engine(setup.engine).EVIDENCE
-    seen = np.where(state.active[:, None], scale(setup.scenario, z), state.seen)
+    seen = np.where(whole[:, None], scale(setup.scenario, z), state.seen)
+    if setup.learns_from_cuts and is_run(setup, state.round):
+        predicted = setup.phi[state.commanded, state.context]
+        evidence = kept.add_watched(evidence, state.active, predicted, robot_s / 60, cut_short, state.in_place)
     if kept:
         mode = setup.setting_mode[state.commanded]
-        evidence = kept.add_run(evidence, state.active, mode, seen, state.in_place)
-    state = replace(state, f_hat=f_hat, last_mode=last_mode, evidence=evidence, seen=seen)
-    return spend(state, robot_s=robot_s, wall_s=wall_s)
+        evidence = kept.add_run(evidence, whole, mode, seen, state.in_place)
+    held = np.where(state.active, cut_short, state.cut_short)
+    state = replace(state, f_hat=f_hat, last_mode=last_mode, evidence=evidence, seen=seen, cut_short=held)
+    return spend(spend(state, robot_s=robot_s, wall_s=wall_s), cut_short, effort=1.0)
 
 
 def experience(
@@ -358,13 +377,14 @@ def _checked(setup: Setup, state: State, given: Predicted | None) -> Checks | No
     probability, answer = given or engine.predict(setup, state)
     baseline = engine.predict(setup, _unlearnt(state, checks.prior, 0)).probability
     # the later answer's baseline has not even learnt from this round's choice
-    baseline[:, 1:] = engine.predict(setup, _unlearnt(state, checks.prior, 1)).probability[:, 1:]
+    earlier = np.maximum(state.evidence.num_answers - state.in_belief - 1, 1)
+    baseline[:, 1:] = engine.predict(setup, _unlearnt(state, checks.prior, earlier)).probability[:, 1:]
     a, b = setup.pairs[np.maximum(state.pair, 0)].T
     gap = setup.cards[a] - setup.cards[b]
     return observe(checks, state.round, probability, baseline, answer, state.pair, gap)
 
 
-def _unlearnt(state: State, prior: Any, skip: int) -> State:
+def _unlearnt(state: State, prior: Any, skip: Ints | int) -> State:
     """The state as if the prior were still believed, `skip` of this round's entries taken in all the same."""
     return replace(state, belief=prior, in_belief=state.in_belief + skip)
 

@@ -6,6 +6,7 @@ the session sees it, so that a killed run goes on where it stood.
 """
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -19,11 +20,13 @@ from calib import documents
 from calib.control import ControlServer
 from calib.errors import JournalError
 from calib.events import (
+    CUT_SHORT,
     Answer,
     Apply,
     Arm,
     Ask,
     ChangedMind,
+    CutShort,
     Disarm,
     Effect,
     Event,
@@ -44,7 +47,7 @@ from calib.events import (
 from calib.journal import Journal
 from calib.lead import Lead
 from calib.rounds import State
-from calib.session import Session, begin, step, waiting_for
+from calib.session import Session, begin, has_outcome, step, waiting_for
 from calib.setup import Setup
 from devices.device import Device, DeviceError, Progress
 
@@ -59,6 +62,10 @@ class Person(Protocol):
 
     def answer(self, state: State, question: str) -> tuple[int, float] | None:
         """The answer and the seconds of attention that it took; None where they give up."""
+        ...
+
+    def patience_s(self, state: State) -> float:
+        """Seconds of the run that is beginning after which they end it, inf where they may not."""
         ...
 
     def saw(self, state: State, z: tuple[float, ...]) -> None:
@@ -111,6 +118,18 @@ class Runner:
         """Robot first, then the session. From any thread or signal handler, any number of times."""
         self.run.device.stop()
         self.events.put(Stop(by))
+
+    def cut_short(self, by: str) -> None:
+        """The run under way ends here, the session goes on. ValueError where there is none, or it may not be cut."""
+        if not self.run.setup.learns_from_cuts:
+            raise ValueError("runs of this session cannot be cut short (questions.cut_short); say stop to end it")
+        if self.run.person is not None:
+            raise ValueError("a simulated person watches the run; say stop to end it")
+        with self._moving:
+            if not self._may_move:
+                raise ValueError("no run is under way")
+            self.run.device.stop()
+            self.events.put(CutShort(by))
 
     def post(self, event: Event) -> None:
         """An event from a terminal or page that answers no question: it gives up, changes its mind, takes the lead."""
@@ -174,7 +193,7 @@ class Runner:
             return {"ok": True, "drive": drive, "points": path[_whole(request.get("from")) :]}
         if what == "lead":
             return self._take_lead(request, client)
-        if what in ("answer", "ready", "arm", "quit", "changed_mind", "visible"):
+        if what in ("answer", "ready", "arm", "quit", "changed_mind", "cut_short", "visible"):
             if self._lead.client not in (None, client):
                 return {"ok": False, "error": "another client leads; take the lead first"}
             return self._post_request(what, request, client)
@@ -224,7 +243,10 @@ class Runner:
             if question in ("ready", "arm") and what == "answer":
                 return {"ok": False, "error": f"that question is not open to answers: say {question}"}
             try:
-                self.reply(str(question), request.get("value", 0), request.get("number", 0), f"client {client}")
+                if what == "cut_short":
+                    self.cut_short(f"client {client}")
+                else:
+                    self.reply(str(question), request.get("value", 0), request.get("number", 0), f"client {client}")
             except ValueError as error:
                 return {"ok": False, "error": str(error)}
         return {"ok": True}
@@ -250,6 +272,7 @@ class Runner:
             "progress": vars(self._progress) if self._progress else None,
             "context": self.run.setup.scenario.contexts[int(session.state.context[0])].name,
             "outcome": _seen(self.run.setup, session),
+            "predicted": self._predicted(),
             "documents": len(self._documents),
             "lead": self._lead.client,
             "lead_silent": self._lead.is_lost,
@@ -315,7 +338,7 @@ class Runner:
         self.session, effects = step(self.run.setup, before, event)
         if (seen := _seen(self.run.setup, self.session)) and not before.round.reading:
             self.run.tell("outcome", seen)
-        if self.run.person and isinstance(event, Reading) and self.session.phase != "paused":
+        if self.run.person and has_outcome(event, self.session):
             self.run.person.saw(before.state, event.z)
         if isinstance(event, LinkLost):
             self._tries, self._next_try = 0, time.monotonic()
@@ -398,7 +421,8 @@ class Runner:
 
     def _drive(self, effect: Apply) -> Event | None:
         """One run from its atomic start to its reading. A stop or a lost link ends it at once."""
-        device, pace = self.run.device, self.run.pace
+        device, pace, person, session = self.run.device, self.run.pace, self.run.person, self.session
+        patience_s = person.patience_s(session.state) if person and session else math.inf
         try:
             with self._moving:
                 if not self.events.empty():  # whatever came since, nothing starts over it
@@ -407,14 +431,17 @@ class Runner:
                     return LeadLost("who leads has given no sign of life since the question")
                 self._may_move, self._path = True, (self._path[0] + 1, [])
                 readback = device.start(self.run.setup.settings[effect.setting])
-            begun, told = time.monotonic(), -1.0
-            while True:
-                if not self.events.empty():
-                    event = self.events.get_nowait()
-                    if isinstance(event, Stop | Quit | LinkLost | LeadLost):
-                        device.stop()
-                        return event
+            begun, told, end = time.monotonic(), -1.0, None
+            self._tell_running(effect)
+            while end is None:
+                event = None if self.events.empty() else self.events.get_nowait()
+                if isinstance(event, Stop | Quit | LinkLost | LeadLost):
+                    device.stop()
+                    return event
+                if event is not None:
                     self._take_aside(event)
+                if isinstance(event, CutShort):
+                    end = CUT_SHORT  # it stands already: `advance` only tells how far it came
                 progress = self._progress = device.advance()
                 self._path[1].append((round(progress.pose[0], 3), round(progress.pose[1], 3)))
                 if progress.elapsed_s >= told + 1.0 or progress.done:
@@ -422,9 +449,11 @@ class Runner:
                     self.run.tell("progress", vars(progress))
                     if pace:
                         self.server.publish(self.status())
-                if progress.done and self._ends_by_itself():
+                if end is not None or (progress.done and self._ends_by_itself()):
                     break
-                if pace and device.rung != "hardware":
+                if progress.elapsed_s >= patience_s and not progress.done:
+                    end = CUT_SHORT
+                elif pace and device.rung != "hardware":
                     self._sleep(begun + progress.elapsed_s / pace - time.monotonic())
             outcome = device.finish()
         except DeviceError as error:
@@ -438,13 +467,26 @@ class Runner:
             z=tuple(float(v) for v in outcome.z),
             source=tuple(outcome.source),
             error=tuple(float(v) for v in outcome.error),
-            end=outcome.end,
+            end=CUT_SHORT if end and outcome.end == "stopped" else outcome.end,
             realised=readback.settings,
             how=dict(readback.how),
             robot_s=round(float(progress.elapsed_s), 6),  # as a population's clock says it, whatever the device adds up
             wall_s=0.0,
         )
         return self._timed(reading)
+
+    def _tell_running(self, effect: Apply) -> None:
+        """Who may cut a run short is told what it is predicted to do."""
+        if (predicted := self._predicted()) is not None:
+            self.run.tell("running", {"setting": effect.setting, "predicted": predicted})
+
+    def _predicted(self) -> list[dict[str, Any]] | None:
+        """The outcome card of the run under way, where it may be cut short."""
+        setup, session = self.run.setup, self.session
+        if session is None or session.phase != "running" or not setup.learns_from_cuts:
+            return None
+        z = setup.map.z[session.state.commanded[0], session.state.context[0]].mean(axis=0)
+        return documents.card(setup.scenario, z)
 
     def _ends_by_itself(self) -> bool:
         """Whether a run that is done was not ended by a stop whose event still waits to be taken. From here on it has
@@ -483,11 +525,13 @@ class Runner:
 
 
 def _seen(setup: Setup, session: Session) -> dict[str, Any] | None:
-    """What the person has seen of this round's run, or of the card instead of it; None before."""
+    """What the person has seen of this round's run, or of the card instead of it; None before. A run that was cut short
+    has no card."""
     reading = session.round.reading
-    return (
-        None if reading is None else {"card": documents.card(setup.scenario, np.array(reading.z)), "end": reading.end}
-    )
+    if reading is None:
+        return None
+    shown = None if reading.is_cut_short else documents.card(setup.scenario, np.array(reading.z))
+    return {"card": shown, "end": reading.end}
 
 
 def _whole(value: Any) -> int:

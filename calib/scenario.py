@@ -153,6 +153,7 @@ class Scenario:
     asks_beliefs: bool  # what people expect of modes may be asked, beside comparisons of outcomes
     asks_ratings: bool  # how good the run was may be asked
     menu_size: int  # cards in a question which of them is best, 0 for no such question
+    may_cut_short: bool  # people see what a run is predicted to do and may end it
     worth_of_second: float  # expected degree that a second of the person's attention has to buy; else nothing is asked
     num_particles: int
     change: Change | None = None  # None: intent stays what it is
@@ -174,6 +175,7 @@ _LATER = {
     "asks_beliefs": False,
     "asks_ratings": False,
     "menu_size": 0,
+    "may_cut_short": False,
     "worth_of_second": 0.0,
     "change": None,
 }
@@ -248,6 +250,9 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     asks_ratings = questions.flag("ratings") if "ratings" in questions.rest() else False
     if asks_ratings and beliefs is None:
         raise questions.wrong("ratings", "is true and people's beliefs are known; add mental_model.beliefs")
+    may_cut_short = questions.flag("cut_short") if "cut_short" in questions.rest() else False
+    if may_cut_short and beliefs is None:
+        raise questions.wrong("cut_short", "is true and people's beliefs are known; add mental_model.beliefs")
     menu_size = questions.integer("best_of", 3, num_cards) if "best_of" in questions.rest() else 0
     if math.comb(num_cards, menu_size) > _MOST_MENUS:
         raise questions.wrong(
@@ -297,6 +302,7 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         num_cards=num_cards,
         asks_beliefs=asks_beliefs,
         asks_ratings=asks_ratings,
+        may_cut_short=may_cut_short,
         menu_size=menu_size,
         worth_of_second=worth,
         num_particles=num_particles,

@@ -8,7 +8,7 @@ as events (calib/events.py). Folding the journal's events through `step` gives t
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
@@ -107,6 +107,11 @@ def step(setup: Setup, session: Session, event: Event) -> tuple[Session, list[Ef
     return session, []
 
 
+def has_outcome(event: Event, after: Session) -> TypeGuard[Reading]:
+    """Whether an event shows the person what the run did; `after` is the session that has taken it."""
+    return isinstance(event, Reading) and not event.is_cut_short and after.phase != "paused"
+
+
 def waiting_for(setup: Setup, session: Session) -> list[Effect]:
     """The effects that a resumed session has to perform again to go on where it stood. Nothing here moves by itself:
     a run under way is asked for anew by Apply, and the runner only resumes when its user says so."""
@@ -174,7 +179,7 @@ def _answer(setup: Setup, session: Session, event: Answer) -> tuple[Session, lis
         notes = replace(notes, option=event.value)
         session = replace(session, state=state, round=notes)
         protocol = setup.scenario.protocol
-        if (state.round - 1) % protocol.run_every:
+        if not rounds.is_run(setup, state.round):
             return _card_instead_of_run(setup, session)
         if protocol.ready:
             return replace(session, phase="operator"), [Ask("ready", {})]
@@ -218,8 +223,8 @@ def _card_instead_of_run(setup: Setup, session: Session) -> tuple[Session, list[
 def _reading(setup: Setup, session: Session, event: Reading) -> tuple[Session, list[Effect]]:
     if event.end in ("fault", "stopped"):  # no outcome of these settings: nobody learns from it
         return _lost(session, LinkLost(f"the run ended by itself: {event.end}"))
-    z = np.array([event.z], dtype=np.float64)
-    state = rounds.outcome(setup, session.state, z, np.array([event.robot_s]), np.array([event.wall_s]))
+    z, robot_s, wall_s = (np.array([v], dtype=np.float64) for v in (event.z, event.robot_s, event.wall_s))
+    state = rounds.outcome(setup, session.state, z, robot_s, wall_s, np.array([event.is_cut_short]))
     state = rounds.question(setup, state)
     session = replace(session, state=state, round=replace(session.round, reading=event))
     if state.kind[0] >= 0:

@@ -64,6 +64,11 @@ class Setup:
         )
 
     @property
+    def learns_from_cuts(self) -> bool:
+        """Whether people may cut a run short: where the scenario lets them and the engine learns from it."""
+        return self.scenario.may_cut_short and hasattr(load_engine(self.engine).EVIDENCE, "add_watched")
+
+    @property
     def most_options(self) -> int:
         """Options of the question that has most, probes apart."""
         return max(self.num_modes + 1, 3, self.menus.shape[1], len(GRADES) if self.pool.ratings else 0)

@@ -75,6 +75,11 @@ class Screen:
         elif what == "ask" and body["question"] == "arm" and not self.listens:
             self.line("      the robot answers; nothing moves until somebody allows it:")
             self.line(f"      calib attach {self._run} --lead, then arm{_within(body)}")
+        elif what == "running" and self.listens:
+            self.line(f"  the robot cleans; it is predicted to come to: {card(body['predicted'])}")
+            self.line("  cut to end this run, stop to end the session")
+        elif what == "outcome" and self.listens and body["card"] is None:
+            self.line("  cut short: there is no outcome of this run")
         elif what == "outcome" and self.listens:
             self.line(f"  {'what it would do' if body['end'] == 'card' else 'what the run did'}: {card(body['card'])}")
         elif what == "retry" and not self.quiet:
@@ -106,6 +111,8 @@ class Screen:
         self.line(
             f"{body['round']:>5} {body['context']:<9} {offered:<27} {chosen:<12} {done:<29} {gauge(body['degree'])}"
         )
+        if (watched := body.get("watched")) and watched["cut_short"]:
+            self.line(f"      cut short after {watched['minutes']:.0f} min")
         alarm = body.get("alarm")
         if alarm and alarm["round"] == body["round"]:
             self.line(f"      ! {alarm['says']}")
@@ -348,7 +355,7 @@ def card(rows: list[dict[str, Any]]) -> str:
 
 
 def _read(runner: Runner, screen: Screen) -> None:
-    """What is typed, a line at a time. `stop` and `q` work at any time; anything else answers the question that is
+    """What is typed, a line at a time. `stop`, `q` and `cut` work at any time; all else answers the question that is
     open when the line is read, once. Lines typed ahead, before their question was shown, are dropped and said so."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
@@ -360,6 +367,11 @@ def _read(runner: Runner, screen: Screen) -> None:
             runner.stop("terminal")
         elif word in ("q", "quit"):
             runner.post(Quit())
+        elif word == "cut":
+            try:
+                runner.cut_short("terminal")
+            except ValueError as error:
+                screen.line(f"  {error}")
         else:
             _reply(runner, screen, word)
     if not leaving and (runner.session is None or runner.session.phase != "finished"):

@@ -67,8 +67,9 @@ def _line(status: dict[str, Any]) -> str:
 
 
 def _send(leader: "ControlClient", asked: dict[str, Any]) -> None:
-    """Typed lines to requests: `choice 3`, `comparison 0`, `good_enough 1`, `change 0`, `ready`, `arm`, `quit`,
-    `stop`. An answer is for the question as it stands above; where another has taken its place, it is refused."""
+    """Typed lines to requests: `choice 3`, `comparison 0`, `good_enough 1`, `change 0`, `ready`, `arm`,
+    `cut_short`, `quit`, `stop`. An answer is for the question as it stands above; where another has taken its place,
+    it is refused."""
     import sys
 
     from calib.errors import UserError

@@ -95,6 +95,10 @@ class Link:
         """The person says that they want something else now; what went wrong, or nothing."""
         return self._try({"do": "changed_mind", "note": note})
 
+    def cut_short(self) -> str:
+        """The person has seen enough of the run under way; what went wrong, or nothing."""
+        return self._try({"do": "cut_short"})
+
     def close(self) -> None:
         """Hang up. A leader that hangs up is silent from here on."""
         if self._client is not None:

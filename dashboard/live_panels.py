@@ -8,6 +8,7 @@ import streamlit as st
 
 from calib.documents import card
 from calib.errors import JournalError, UserError
+from calib.events import CUT_SHORT
 from calib.gaps import GAPS
 from calib.identify import in_words
 from calib.journal import Entry, open_journal
@@ -76,6 +77,18 @@ def controls(link: Link) -> None:
             st.button("I give up", key="give-up", on_click=_give_up, args=(link,))
 
 
+def watched(link: Link) -> None:
+    """Of a run that may be cut short: what it is predicted to do, and the button."""
+    predicted = link.status.get("predicted")
+    if predicted:
+        with st.container(border=True, key="watched"):
+            st.html("<b>What this run is predicted to do</b>" + cards.outcome(predicted))
+            st.button(
+                "Cut this run short", key="cut-short", disabled=not link.leads, width="stretch",
+                on_click=_cut_short, args=(link,), help="The robot stops; the session goes on.",
+            )  # fmt: skip
+
+
 def lead(link: Link) -> None:
     """Who leads where this page does not, and the button that takes the lead over."""
     if not link.leads and link.status.get("lead"):
@@ -95,6 +108,11 @@ def _take_over(link: Link) -> None:
 
 def _changed(link: Link) -> None:
     link.note = link.changed_mind(st.session_state["changed-note"]) or "Recorded."
+
+
+def _cut_short(link: Link) -> None:
+    link.note = link.cut_short()
+    link.beat(anew=True)
 
 
 def _give_up(link: Link) -> None:
@@ -146,8 +164,10 @@ def outcome(link: Link) -> None:
     seen, last = link.status.get("outcome"), link.documents[-1] if link.documents else {}
     if seen is None and last.get("type") == "round":
         z = [last["outcome"][name]["value"] for name in OUTCOMES]
-        seen = {"card": card(scenario_of(link), z), "end": last["end"]}
-    if seen:
+        seen = {"card": None if last["end"] == CUT_SHORT else card(scenario_of(link), z), "end": last["end"]}
+    if seen and seen["card"] is None:
+        st.info("You cut this run short: there is no outcome of it.")
+    elif seen:
         with st.container(border=True, key="outcome"):
             head = (
                 "What this setting would do (a card instead of a run)" if seen["end"] == "card" else "What the run did"

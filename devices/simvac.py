@@ -8,11 +8,9 @@ from threading import Lock
 
 from devices.device import DeviceError, Progress, Readback, Realised, Refused, Rung
 from devices.home.planners import new_plan, odometry, planned_s
-from devices.home.plant import BUMPS, TICK_S, End, Home
+from devices.home.plant import BUMPS, LOOK_TICKS, TICK_S, End, Home
 from devices.home.simulate import END_OF_CODE, limits, run_ticks
 from devices.home.types import Context, Outcome, Settings
-
-_TICKS_A_CALL = int(1.0 / TICK_S)  # the most that `advance` may drive: one second
 
 
 class Simvac:
@@ -71,7 +69,7 @@ class Simvac:
                     limit_ticks,
                     floor_mah,
                     self._ticks,
-                    _TICKS_A_CALL,
+                    LOOK_TICKS,
                 )
                 self._end = END_OF_CODE[code]
             elapsed_s = self._ticks * TICK_S

@@ -17,10 +17,11 @@ from calib.gaps import Gaps
 from calib.questions import KINDS
 from calib.rounds import State
 from calib.setup import Setup
+from devices.home.plant import LOOK_S
 from devices.home.types import OUTCOMES
 from experiments import oracle
 from experiments.live_person import answer_noise, attention_s
-from experiments.people import about_change, answer_to, becomes
+from experiments.people import about_change, answer_to, becomes, patience_of
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 Floats = NDArray[np.float64]
@@ -87,12 +88,15 @@ def simulate_sessions(
         seconds = np.full(num, attention_s(setup, "choice"))
         state = rounds.chosen(setup, state, model.choose(setup, truth, mind, state, u), seconds, seconds)
         last = last.followed_by(_Choices(mind, u, state.context, state.commanded), state.active)
-        if setup.scenario.protocol.ready and not (state.round - 1) % setup.scenario.protocol.run_every:
+        if setup.scenario.protocol.ready and rounds.is_run(setup, state.round):
             ready_s = setup.scenario.effort_s["ready"]
             state = rounds.spend(state, attention_s=ready_s, wall_s=ready_s, effort=1.0)
         z, robot_s = run_outcome(setup, state)
-        mind = model.experience(setup, truth, mind, state, z)
-        state = rounds.question(setup, rounds.outcome(setup, state, z, robot_s, robot_s))
+        patience_s = patience_of(model, setup, truth, state, answer_noise(setup, state, "cut_short"))
+        robot_s, cut_short = ended_by_then(robot_s, patience_s)
+        watching = replace(state, active=state.active & ~cut_short)
+        mind = model.experience(setup, truth, mind, watching, z)
+        state = rounds.question(setup, rounds.outcome(setup, state, z, robot_s, robot_s, cut_short))
         for kind in np.unique(state.kind[state.active & (state.kind >= 0)]).tolist():
             u = answer_noise(setup, state, KINDS[kind])
             seconds = np.full(num, attention_s(setup, KINDS[kind]))
@@ -167,10 +171,18 @@ def _last_gaps(setup: Setup, model: ModuleType, truth: Truth, last: _Choices, la
 def run_outcome(setup: Setup, state: State) -> tuple[Floats, Floats]:
     """(N, 6) outcome of this round and (N,) robot seconds: the replicate that a live run would show, or its card."""
     table = setup.map.z[state.commanded, state.context]
-    if (state.round - 1) % setup.scenario.protocol.run_every:
+    if not rounds.is_run(setup, state.round):
         return table.mean(axis=1), np.zeros(len(state.people))
     z = table[np.arange(len(state.people)), state.replicate]
     return z, np.round(z[:, OUTCOMES.index("duration")] * 60.0, 6)
+
+
+def ended_by_then(robot_s: Floats, patience_s: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """(N,) seconds that runs go on and whether they were cut short, by people who look at them every LOOK_S."""
+    looks = np.ceil(np.minimum(patience_s, robot_s.max(initial=0.0) + LOOK_S) / LOOK_S)
+    until_s = np.round(np.maximum(looks, 1) * LOOK_S, 6)
+    cut_short = until_s < robot_s
+    return np.where(cut_short, until_s, robot_s), cut_short
 
 
 def _note(setup: Setup, truth: Truth, state: State, true_degree: Floats, estimate: Floats) -> None:

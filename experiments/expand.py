@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import numpy as np
+
 from calib.engines import load_engine
-from calib.events import Answer, Apply, Ask, Event, Quit, Reading, Ready, Record
-from calib.session import Session, begin, step
+from calib.events import CUT_SHORT, Answer, Apply, Ask, Event, Quit, Reading, Ready, Record
+from calib.session import Session, begin, has_outcome, step
 from calib.setup import Setup
-from devices.home.types import OUTCOMES
-from experiments.batch import run_outcome
+from devices.home.plant import TICK_S
+from devices.home.types import OUTCOMES, Settings
+from devices.simvac import Simvac
+from experiments.batch import ended_by_then, run_outcome
 from experiments.live_person import SimulatedPerson, make_person, truth_document
 from experiments.people import load_person
 
@@ -29,7 +33,7 @@ def documents(setup: Setup, spec: str, number: int, facts: dict[str, Any] | None
         event = _answer(setup, session, wanted, person)
         before = session
         session, effects = step(setup, session, event)
-        if isinstance(event, Reading):
+        if has_outcome(event, session):
             person.saw(before.state, event.z)
         found += [e for e in effects if isinstance(e, Record)]
     bodies: list[dict[str, Any]] = [{"type": r.type, "body": r.body} for r in found]
@@ -41,12 +45,13 @@ def _answer(setup: Setup, session: Session, wanted: Ask | Apply, person: Simulat
     """What the world of a simulation says to one effect."""
     if isinstance(wanted, Apply):
         z, seconds = run_outcome(setup, session.state)
+        seconds, cut_short = ended_by_then(seconds, np.array([person.patience_s(session.state)]))
         settings = setup.settings[wanted.setting]
         return Reading(
-            z=tuple(float(v) for v in z[0]),
+            z=_until(setup, session, settings, float(seconds[0])) if cut_short[0] else tuple(map(float, z[0])),
             source=("simulated",) * len(OUTCOMES),
             error=(0.0,) * len(OUTCOMES),
-            end="finished",
+            end=CUT_SHORT if cut_short[0] else "finished",
             realised=settings,
             how=dict.fromkeys(vars(settings), "read back"),
             robot_s=float(seconds[0]),
@@ -60,6 +65,16 @@ def _answer(setup: Setup, session: Session, wanted: Ask | Apply, person: Simulat
         return Quit()
     value, attention_s = answer
     return Answer(wanted.question, value, attention_s, attention_s)
+
+
+def _until(setup: Setup, session: Session, settings: Settings, seconds: float) -> tuple[float, ...]:
+    """What a run has done when it is ended after so many seconds, which the map does not know."""
+    device, state = Simvac(), session.state
+    device.prepare(setup.scenario.contexts[int(state.context[0])], int(state.replicate[0]))
+    device.start(settings)
+    while not (progress := device.advance()).done and progress.elapsed_s < seconds - TICK_S / 2:
+        pass
+    return tuple(float(v) for v in device.finish().z)
 
 
 def documents_of_row(setup: Setup, row: dict[str, Any]) -> list[dict[str, Any]]:

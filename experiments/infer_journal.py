@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calib import history, probes
 from calib.errors import UserError
+from calib.events import CUT_SHORT
 from calib.history import ACCEPT_OVERRIDE, KINDS, MODE_CHOICE, RUN, History
 from calib.journal import Journal, open_journal
 from calib.mental import MindPrior
@@ -167,11 +168,16 @@ def history_of(setup: Setup, rounds: Sequence[dict[str, Any]], capacity: int) ->
         out = history.add(
             out, _ONE, channel, first=first, option=np.array([body["option"]]), where=np.array([last]), in_place=True
         )
+        if watched := body.get("watched"):
+            predicted = setup.phi[body["setting"], names.index(body["context"])][None]
+            minutes, cut_short = np.array([watched["minutes"]]), np.array([watched["cut_short"]])
+            out = history.add_watched(out, _ONE, predicted, minutes, cut_short, in_place=True)
         z = np.array([[body["outcome"][name]["value"] for name in OUTCOMES]])
         mode = setup.setting_mode[[body["setting"]]]
         seen = scale(setup.scenario, z)
-        out = history.add_run(out, _ONE, mode, seen, in_place=True)
-        last = int(mode[0])
+        if body["end"] != CUT_SHORT:
+            out = history.add_run(out, _ONE, mode, seen, in_place=True)
+            last = int(mode[0])
         asked, told, rated, best = (body.get(kind) for kind in ("comparison", "probe", "rating", "best_of"))
         if asked is not None:
             a, b = setup.pairs[asked["pair"]]

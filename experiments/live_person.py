@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import timing
+from calib.events import CUT_SHORT
 from calib.questions import KINDS
-from calib.rounds import CLOCKS, State
+from calib.rounds import CLOCKS, State, is_run
 from calib.session import Session
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 from devices.home.types import OUTCOMES
 from experiments import oracle
-from experiments.people import about_change, answer_to, becomes
+from experiments.people import about_change, answer_to, becomes, patience_of
 from experiments.truth import Mind, Truth, draw_truth, first_mind
 
 _EFFORT = {"tool": "choose", "advisor": "decide"}  # what choosing is called in the effort table, by role
@@ -60,7 +61,7 @@ class SimulatedPerson:
                 chance = answer_noise(self.setup, state, "gives_up")
                 if self.model.gives_up(self.setup, self.truth, self.mind, state, chance)[0]:
                     return None
-            if (state.round - 1) % self.setup.scenario.protocol.run_every:
+            if not is_run(self.setup, state.round):
                 self.card = (state.round, state.context)
             value = self.model.choose(self.setup, self.truth, self.mind, state, u)
             alone = self.model.choose_alone(self.setup, self.truth, self.mind, u)
@@ -72,6 +73,11 @@ class SimulatedPerson:
         else:
             value = self.model.good_enough(self.setup, self.truth, self.mind, state, u)
         return int(value[0]), attention_s(self.setup, question)
+
+    def patience_s(self, state: State) -> float:
+        """Seconds of the run that is beginning after which they end it, inf where they may not."""
+        u = answer_noise(self.setup, state, "cut_short")
+        return float(patience_of(self.model, self.setup, self.truth_in(state.round), state, u)[0])
 
     def truth_in(self, round_number: int) -> Truth:
         """Who they are in a round."""
@@ -161,7 +167,5 @@ def _round_truth(person: SimulatedPerson, document: dict[str, Any]) -> dict[str,
         return {"gaps": None, "luck": None}
     terms = oracle.true_gaps(setup, truth, notes["f_hat"], context, notes["alone"], commanded, number)
     z = np.array([[document["outcome"][name]["value"] for name in OUTCOMES]])
-    return {
-        "gaps": oracle.gaps_to_json(terms),
-        "luck": float(oracle.luck(setup, truth, z, number, context)[0]),
-    }
+    luck = None if document["end"] == CUT_SHORT else float(oracle.luck(setup, truth, z, number, context)[0])
+    return {"gaps": oracle.gaps_to_json(terms), "luck": luck}

@@ -255,6 +255,7 @@ def _truth(setup: Setup, sessions: Sessions, after: int) -> dict[str, Floats]:
     found |= {name: getattr(truth, name) for name in TRAITS if name != "rationality"}
     names = ("rationality[rating]", "aspiration", "spacing")
     found |= {name: truth.rating[:, i] for i, name in enumerate(names)}
+    found |= {name: truth.stopping[:, i] for i, name in enumerate(("rationality[stop]", "hazard"))}
     return found | {DEGREE: sessions.true_degree[:, after]}
 
 

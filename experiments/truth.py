@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from calib import alignment
-from calib.history import RATING
-from calib.mental import ASPIRATION, BELIEF_SD, LEARNING, SPACING
+from calib.history import RATING, STOP
+from calib.mental import ASPIRATION, BELIEF_SD, HAZARD, LEARNING, SPACING
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
 
@@ -27,7 +27,8 @@ class Truth(NamedTuple):
     about_equal: Floats  # (N,)
     learning_rate: Floats  # (N,)
     belief_sd: Floats  # (N,) spread of f_hat(0) around the descriptions
-    rating: Floats  # (N, 3) rationality, aspiration and spacing of grades; zeros where nobody is asked to rate
+    rating: Floats  # (N, 3) rationality, aspiration and spacing of grades; zeros where nobody rates or cuts short
+    stopping: Floats  # (N, 2) rationality and hazard a minute of cutting a run short; zeros where nobody may
     luck: Floats  # (N, 2) uniforms of their own, for what else a model draws of a person
     best: Floats  # (N, X) U_max over the feasible settings of S_ref in each context
     worst: Floats  # (N, X) U_min
@@ -67,6 +68,7 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
         learning_rate=fixed("learning_rate", learning_rate),
         belief_sd=fixed("belief_sd", belief_sd),
         rating=_rating(setup, people),
+        stopping=_stopping(setup, people),
         luck=uniforms(stream_key(setup.seed, "person luck"), people, 0, 2),
         best=ends.best[:, :, 0],
         worst=ends.worst[:, :, 0],
@@ -103,12 +105,20 @@ def _mental(setup: Setup, people: Ints) -> tuple[Floats, Floats]:
 
 
 def _rating(setup: Setup, people: Ints) -> Floats:
-    if not setup.scenario.asks_ratings or setup.mind is None:
+    if not (setup.scenario.asks_ratings or setup.learns_from_cuts) or setup.mind is None:
         return np.zeros((len(people), 3))
     x = ndtri(uniforms(stream_key(setup.seed, "person ratings"), people, 0, 3))
     places = [RATING, ASPIRATION, SPACING]
     log_r, aspiration, log_spacing = (setup.mind.mean[places] + setup.mind.sd[places] * x).T
     return np.stack([np.exp(log_r), aspiration, np.exp(log_spacing)], axis=1)
+
+
+def _stopping(setup: Setup, people: Ints) -> Floats:
+    if not setup.learns_from_cuts or setup.mind is None:
+        return np.zeros((len(people), 2))
+    x = ndtri(uniforms(stream_key(setup.seed, "person cutting short"), people, 0, 2))
+    places = [STOP, HAZARD]
+    return np.asarray(np.exp(setup.mind.mean[places] + setup.mind.sd[places] * x))
 
 
 def first_mind(setup: Setup, people: Ints, truth: Truth) -> Mind:

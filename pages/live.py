@@ -124,6 +124,7 @@ def session(link: Link) -> None:
             panels.question(link)
         else:
             plan(link)
+            panels.watched(link)
     with right:
         if asks:
             panels.outcome(link)

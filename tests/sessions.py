@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+_REPLIES = {"stop to stop": "1", "=  about equal": "1", "(y/n)": "n"}
 ROOT = Path(__file__).resolve().parent.parent
 ARTEFACTS = ROOT / "artefacts"  # screenshots and measured times, for people to look at
 FIGURES = ARTEFACTS / "figures.txt"
@@ -82,6 +85,33 @@ class Lab:
         with open_journal(self.journal, create=False) as journal:
             run = run or journal.runs()[-1].run
             return [{"type": e.type, "body": e.body} for e in journal.entries(run)]
+
+
+def page_lab(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab whose sessions a page of this process sees too."""
+    lab = Lab(folder)
+    for name, value in (("CALIB_JOURNAL", lab.journal), ("CALIB_RUNTIME_DIR", str(folder)), ("CALIB_GUARDED", "1")):
+        monkeypatch.setenv(name, value)
+    return lab
+
+
+def until(process: "subprocess.Popen[str]", words: str) -> str:
+    """What is shown up to a line with these words; other questions are answered on the way."""
+    assert process.stdin is not None and process.stdout is not None
+    shown = ""
+    while words not in shown:
+        line = process.stdout.readline()
+        assert line, shown
+        shown += line
+        if reply := next((reply for part, reply in _REPLIES.items() if part in line), None):
+            type_in(process, reply)
+    return shown
+
+
+def type_in(process: "subprocess.Popen[str]", word: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(word + "\n")
+    process.stdin.flush()
 
 
 def quick_scenario(folder: Path, ready: bool = False, **changes: str) -> str:

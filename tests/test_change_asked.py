@@ -10,18 +10,14 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sessions import ROOT, Lab, quick_scenario
+from sessions import ROOT, Lab, page_lab, quick_scenario, type_in, until
 
 TABLE = "[change]\nhazard = 0.5\nask_at = 0.5\nevery = 2\nanswer_error = 0\nhypotheses = 4\n\n[effort]\nchange = 6\n"
-REPLIES = {"stop to stop": "1", "=  about equal": "1", "(y/n)": "n"}
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    lab = Lab(tmp_path)
-    for name, value in (("CALIB_JOURNAL", lab.journal), ("CALIB_RUNTIME_DIR", str(tmp_path)), ("CALIB_GUARDED", "1")):
-        monkeypatch.setenv(name, value)
-    return lab
+    return page_lab(tmp_path, monkeypatch)
 
 
 @contextmanager
@@ -33,25 +29,6 @@ def asked(lab: Lab) -> Iterator["subprocess.Popen[str]"]:
     with lab.going(*words, "--audit", "off") as process:
         until(process, "u  neither, or I am not sure")
         yield process
-
-
-def until(process: "subprocess.Popen[str]", words: str) -> str:
-    """What is shown up to a line with these words; other questions are answered on the way."""
-    assert process.stdin is not None and process.stdout is not None
-    shown = ""
-    while words not in shown:
-        line = process.stdout.readline()
-        assert line, shown
-        shown += line
-        if reply := next((reply for part, reply in REPLIES.items() if part in line), None):
-            type_in(process, reply)
-    return shown
-
-
-def type_in(process: "subprocess.Popen[str]", word: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(word + "\n")
-    process.stdin.flush()
 
 
 def answers(lab: Lab) -> list[int]:

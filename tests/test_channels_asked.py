@@ -8,8 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from calib.questions import GRADES
-from sessions import ROOT, Lab, quick_scenario
-from test_change_asked import lab, type_in, until  # noqa: F401  # lab is a fixture
+from sessions import ROOT, Lab, page_lab, quick_scenario, type_in, until
 
 BELIEFS = (
     "[mental_model.beliefs]\nspread = { median = 0.2, sd_log = 0.4 }\nlearning_sd_logit = 0.5\nprobe_sd = 0.05\n\n"
@@ -23,6 +22,11 @@ KINDS: dict[str, tuple[tuple[str, str], str, str, tuple[str, ...], str, int]] = 
 }
 
 
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return page_lab(tmp_path, monkeypatch)
+
+
 def asked_scenario(folder: Path, question: str, effort: str) -> str:
     """Where a comparison is so dear that the other question is asked."""
     file = Path(quick_scenario(folder))
@@ -33,14 +37,14 @@ def asked_scenario(folder: Path, question: str, effort: str) -> str:
     return str(file)
 
 
-def answered(lab: Lab, kind: str) -> list[int]:  # noqa: F811
+def answered(lab: Lab, kind: str) -> list[int]:
     bodies = [e["body"] for e in lab.entries()]
     return [b["value"] for b in bodies if b.get("event") == "Answer" and b["question"] == kind]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_question_at_the_terminal_and_at_the_page(lab: Lab, kind: str) -> None:  # noqa: F811
+def test_a_question_at_the_terminal_and_at_the_page(lab: Lab, kind: str) -> None:
     adds, policy, shown, wrong, right, number = KINDS[kind]
     words = ("run", asked_scenario(lab.folder, *adds), "--policy", policy, "--person", "human", "--pace", "virtual")
     with lab.going(*words, "--role", "tool", "--rounds", "3", "--seed", "1", "--audit", "off") as process:

@@ -11,16 +11,12 @@ from dashboard import floor, link
 from dashboard.link import Link
 from dashboard.show import literal
 from devices.home.types import FloorPlan
-from sessions import ROOT, Lab, quick_scenario
+from sessions import ROOT, Lab, page_lab, quick_scenario
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """A folder of its own, which the pages of this process read."""
-    lab = Lab(tmp_path)
-    for name, value in (("CALIB_JOURNAL", lab.journal), ("CALIB_RUNTIME_DIR", str(tmp_path)), ("CALIB_GUARDED", "1")):
-        monkeypatch.setenv(name, value)
-    return lab
+    return page_lab(tmp_path, monkeypatch)
 
 
 @pytest.fixture

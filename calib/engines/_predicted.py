@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from calib.choice import comparison_log_probs, menu_log_probs
+from calib.history import STOP
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.live import over_people
 from calib.rounds import Answered, Floats, Predicted, State
@@ -21,7 +22,8 @@ DRAWS = 128  # or a few more, of the particles, for `answered`
 def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
     """Averages over particles. of_person(i): the new answers of person i.
 
-    A later answer's particles are weighed by how likely they made the earlier one.
+    A later answer's particles are weighed by how likely they made the earlier one. Whether and when a run was cut short
+    weighs too; it is no answer among options and is not predicted.
     """
     num = len(state.people)
     probability = np.zeros((num, 3, setup.most_options))
@@ -31,6 +33,9 @@ def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
         for i in range(low, high):
             weight = np.ones(state.belief.particles.shape[2])
             for channel, chosen, p in of_person(i):
+                if channel == STOP:
+                    weight = weight * p[chosen]
+                    continue
                 kind = _SLOT.get(channel, 2)
                 answer[i, kind] = chosen
                 probability[i, kind, : len(p)] = np.sum(weight * p, axis=1) / weight.sum()
@@ -41,7 +46,8 @@ def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
 
 
 def answered(setup: Setup, found: Options) -> Answered:
-    """The answers of one person, at some of the particles."""
+    """The answers of one person among options, at some of the particles."""
+    found = [answer for answer in found if answer[0] != STOP]
     num = found[0][2].shape[1] if found else 0
     every = max(1, num // DRAWS)
     probability = np.zeros((len(found), setup.most_options, -(-num // every)))

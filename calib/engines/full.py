@@ -4,21 +4,21 @@ It keeps apart what `live` takes for known: a choice speaks about believed utili
 beliefs are known. Evidence is everything that happened, in order (calib/history.py).
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib import history, live, mind, questions
-from calib.choice import grade_log_probs
+from calib.choice import grade_log_probs, stop_log_prob
 from calib.engines._measured import measured
 from calib.engines._predicted import DRAWS, Options, option_probability, predicted
 from calib.engines._predicted import answered as answers_at
 from calib.errors import UserError
-from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, RATING
+from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, RATING, STOP
 from calib.live import over_people
-from calib.mental import ASPIRATION, BELIEF_SD, INERTIA, LAPSE, LEARNING, RELIANCE, SPACING, TAU
+from calib.mental import ASPIRATION, BELIEF_SD, HAZARD, INERTIA, LAPSE, LEARNING, RELIANCE, SPACING, TAU
 from calib.mind import Mind, Mover
 from calib.policies import load_policy
 from calib.questions import GRADES
@@ -38,6 +38,8 @@ _OWN = {
     "rationality[rating]": RATING,
     "aspiration": ASPIRATION,
     "spacing": SPACING,
+    "rationality[stop]": STOP,
+    "hazard": HAZARD,
 }
 _INTENT_ROWS = [0, 1, 2, LAPSE, RELIANCE, INERTIA, TAU]  # of EXTRAS, in the order of calib/kernel.py
 
@@ -49,7 +51,7 @@ class Belief(NamedTuple):
     step: Floats  # (N,)
     mind: Singles  # (N, B, D', W) in those of calib/mind_kernel.py
     value: Singles  # (N, B, W)
-    own: Floats  # (N, 5, P) those of _OWN, as EXTRAS has them
+    own: Floats  # (N, 7, P) those of _OWN, as EXTRAS has them
 
 
 def check(setup: Setup) -> None:
@@ -138,10 +140,20 @@ def _weights(setup: Setup, state: State, i: int, particles: Floats) -> Floats:
 
 def _graded(setup: Setup, state: State, i: int, seen: Floats, every: int) -> Floats:
     w = _weights(setup, state, i, _particles(state, i, every))
-    log_r, aspiration, log_spacing = state.belief.own[i, 2:, ::every]
+    log_r, aspiration, log_spacing = state.belief.own[i, 2:5, ::every]
     utility = np.sum(seen[:, None] * w, axis=0)
     log_p = grade_log_probs(np, utility, np.exp(log_r), aspiration, np.exp(log_spacing), len(GRADES))
     return np.exp(np.ascontiguousarray(log_p.T))
+
+
+def _watched(state: State, i: int, a: int, w: Floats, every: int) -> Floats:
+    """(2, P) likelihood of entry a, a run that was watched: had it been let go on so long, and had it been cut then."""
+    kept = state.evidence
+    assert isinstance(kept, history.History)
+    aspiration, log_r, log_hazard = state.belief.own[i, [3, 5, 6], ::every]
+    utility = np.sum(kept.first[i, a][:, None] * w, axis=0)
+    of = partial(stop_log_prob, np, utility, np.exp(log_r), aspiration, log_hazard, kept.value[i, a])
+    return np.exp(np.stack([of(0.0), of(1.0)]))
 
 
 def measure(setup: Setup, state: State) -> Measured:
@@ -206,6 +218,9 @@ def _options(setup: Setup, state: State, i: int, first: int, every: int = 1) -> 
                 features = np.concatenate([features, proposal])
         elif channel == BEST_OF:
             features = kept.cards[i, a, : kept.where[i, a], :, None]
+        elif channel == STOP:
+            found.append((channel, int(kept.option[i, a]), _watched(state, i, a, w, every)))
+            continue
         elif channel == RATING:
             found.append((channel, int(kept.option[i, a]), _graded(setup, state, i, kept.first[i, a], every)))
             continue
@@ -223,10 +238,13 @@ def _options(setup: Setup, state: State, i: int, first: int, every: int = 1) -> 
 
 
 def own_parameters(setup: Setup, belief: Belief, person: int) -> dict[str, Floats]:
-    """(P,) draws of what the engine `live` takes for known, and of how runs are rated where they are."""
+    """(P,) draws of what the engine `live` takes for known, and of how runs are rated and cut short where they are."""
     x = dict(zip(_OWN, belief.own[person], strict=True))
     found = {"learning_rate": 1 / (1 + np.exp(-x["learning_rate"])), "belief_sd": np.exp(x["belief_sd"])}
     if setup.pool.ratings:
         found |= {name: np.exp(x[name]) for name in ("rationality[rating]", "spacing")}
+    if setup.learns_from_cuts:
+        found |= {name: np.exp(x[name]) for name in ("rationality[stop]", "hazard")}
+    if setup.pool.ratings or setup.learns_from_cuts:
         found["aspiration"] = x["aspiration"]
     return found

@@ -61,8 +61,8 @@ def _of_others(setup: Setup, state: State, i: int, draws: Draws) -> Iterator[Sin
         assert setup.mind is not None
         yield probe_worth(setup, draws, mean, np.sqrt(var + setup.mind.probe_sd**2)) / _least(seconds["expect"])
     if pool.ratings:
-        grades = engine.grades(setup, state, i, _THIN)
-        yield option_worth(setup, draws, grades[None]) / _least(seconds["rate"])
+        worth = option_worth(setup, draws, engine.grades(setup, state, i, _THIN)[None]) / _least(seconds["rate"])
+        yield np.full_like(worth, -np.inf) if state.cut_short[i] else worth  # without an outcome nothing can be rated
     if pool.menus:
         lapse = state.belief.particles[i, setup.num_attributes - 1 + _LAPSE, ::_THIN]
         chance = _menu_chances(setup, draws, 1 / (1 + np.exp(-lapse)))

@@ -38,6 +38,8 @@ from firmware_bridge.plant import Actuators, Sensors
 PLANT_DT_S = 0.015  # the Open Interface's own 15 ms beat
 PLAN_EVERY = 4  # steps from one planner command to the next, 60 ms: one tick
 TICK_S = PLANT_DT_S * PLAN_EVERY
+LOOK_TICKS = int(1.0 / TICK_S)  # the most that a device's `advance` may drive: one second
+LOOK_S = LOOK_TICKS * TICK_S  # how often somebody who watches a run can end it
 WHEEL_BASE_MM = 235.0
 MM_PER_COUNT = 0.444564
 DIRT_FULL_SCALE_G_S = 6.0  # pickup rate at a dirt reading of 255: what a spill on carpet gives at full speed

@@ -17,7 +17,9 @@ and, where they want to,
     tell(setup, truth, mind, state, u) -> (N,)           what they say to a belief probe, a value of calib/probes.py;
                                                          without it they say about what they expect
     rate(setup, truth, mind, state, u) -> (N,)           the grade of the run, and
-    name_best(setup, truth, mind, state, u) -> (N,)      the best of the cards: without them as rational people do
+    name_best(setup, truth, mind, state, u) -> (N,)      the best of the cards, and
+    cut_short(setup, truth, state, u) -> (N,)            the minutes after which they would end the run, where they may:
+                                                         without them as rational people do
 
 `truth` is what the person is (experiments/truth.py), `mind` what they expect of the modes; `state` is read only for
 what a person sees: the context, the proposal, the question. `u` are the uniforms of this question, (N, 2 M + 3) for a
@@ -29,6 +31,8 @@ import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from calib.errors import UserError
 
@@ -62,6 +66,14 @@ def about_change(model: ModuleType, *args: Any) -> Any:
     """What people of the model say when asked whether they changed; `args` from setup on."""
     usual = importlib.import_module("experiments.people.rational")
     return getattr(model, "change", usual.change)(*args)
+
+
+def patience_of(model: ModuleType, setup: Any, *args: Any) -> Any:
+    """(N,) seconds after which people of the model end the run, inf where nobody may; `args` from truth on."""
+    if not setup.learns_from_cuts:
+        return np.full(len(args[0].weights), np.inf)
+    usual = importlib.import_module("experiments.people.rational")
+    return 60 * getattr(model, "cut_short", usual.cut_short)(setup, *args)
 
 
 def becomes(model: ModuleType, setup: Any, truth: Any, *args: Any) -> Any:

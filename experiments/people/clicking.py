@@ -46,6 +46,11 @@ def name_best(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -
     return (setup.menus.shape[1] * u[:, 0]).astype(np.int64)
 
 
+def cut_short(setup: Setup, truth: Truth, state: State, u: Floats) -> Floats:
+    """At any moment of its first hour."""
+    return 60 * u[:, 0]
+
+
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
     """Yes or no."""
     return (u[:, 0] < 0.5).astype(np.int64)

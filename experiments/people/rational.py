@@ -118,6 +118,14 @@ def name_best(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -
     return pick(log_probs, u[:, 0])
 
 
+def cut_short(setup: Setup, truth: Truth, state: State, u: Floats) -> Floats:
+    """Minutes until they end the run, of which they see what it is predicted to do: a constant hazard."""
+    utility = believed_utility(truth, setup.phi[state.commanded, state.context][:, None])[:, 0]
+    rationality, hazard = truth.stopping.T
+    log_rate = np.log(hazard) - rationality * (utility - truth.rating[:, 1])
+    return np.asarray(-np.log(u[:, 0]) * np.exp(-log_rate))
+
+
 def good_enough(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
     """The acceptance curve at the true degree of what stands (definitions 7)."""
     degree = oracle.true_degree(setup, truth, state.standing)
