@@ -6,10 +6,8 @@ for it. It folds the journal's events, samples, appends one audit document, and 
 
 import argparse
 import json
-import logging
 import sys
 import time
-import warnings
 from typing import Any
 
 import numpy as np
@@ -63,30 +61,18 @@ def sample_mind(
 def _sample(
     model: Any, names: list[str], seed: int, draws: int, target_accept: float
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    warnings.filterwarnings("ignore", category=UserWarning, module="pytensor")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
-    logging.getLogger("pytensor").setLevel(logging.ERROR)
     import arviz
-    import nutpie
 
-    compiled = nutpie.compile_pymc_model(model, backend="numba")
-    trace = nutpie.sample(
-        compiled,
-        draws=draws,
-        tune=TUNE,
-        chains=CHAINS,
-        cores=2,
-        seed=seed,
-        target_accept=target_accept,
-        progress_bar=False,
-    )
+    from calib import nuts
+
+    trace = nuts.sample(model, draws=draws, tune=TUNE, chains=CHAINS, seed=seed, target_accept=target_accept)
     found = {name: np.asarray(trace.posterior[name]) for name in names}
     summary = arviz.summary(trace, var_names=names, round_to="none")
     diagnostics = {
         "r_hat": float(summary["r_hat"].max()),
         "ess_bulk": float(summary["ess_bulk"].min()),
         "ess_tail": float(summary["ess_tail"].min()),
-        "divergences": int(np.asarray(trace.sample_stats["diverging"]).sum()),
+        "divergences": nuts.divergences(trace),
     }
     return found, diagnostics
 

@@ -4,9 +4,6 @@ The likelihood is that of one person (calib/model.py), of all people at once. Py
 only where needed.
 """
 
-import logging
-import warnings
-
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
@@ -58,22 +55,10 @@ def sample_minds(
     evidence: Evidence, seed: int, draws: int = 1000, tune: int = TUNE, target_accept: float = 0.9
 ) -> MindFit:
     """NUTS draws of the population and of everybody."""
-    warnings.filterwarnings("ignore", category=UserWarning, module="pytensor")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
-    logging.getLogger("pytensor").setLevel(logging.ERROR)
-    import nutpie
+    from calib import nuts
 
-    compiled = nutpie.compile_pymc_model(build_minds_model(evidence), backend="numba")
-    trace = nutpie.sample(
-        compiled,
-        draws=draws,
-        tune=tune,
-        chains=CHAINS,
-        cores=1,
-        seed=seed % 2**32,
-        target_accept=target_accept,
-        progress_bar=False,
-    )
+    model = build_minds_model(evidence)
+    trace = nuts.sample(model, draws=draws, tune=tune, chains=CHAINS, cores=1, seed=seed, target_accept=target_accept)
     found, form = trace.posterior, form_of(evidence)
 
     def of(name: str) -> np.ndarray:
@@ -85,7 +70,5 @@ def sample_minds(
     weights, extras = of("weights"), of("extras")
     rate = 1 / (1 + np.exp(-extras[:, [LEARNING]]))
     natural = [weights, np.exp(extras[:, list(form.channels)]), np.exp(extras[:, [BELIEF_SD]]), rate]
-    stats = trace.sample_stats
-    acceptance = float(np.mean(stats["mean_tree_accept"])) if "mean_tree_accept" in stats else float("nan")
-    divergences = int(np.asarray(stats["diverging"]).sum())
-    return MindFit(population, person_names(form), np.concatenate(natural, axis=1), acceptance, divergences)
+    draws_of_all = np.concatenate(natural, axis=1)
+    return MindFit(population, person_names(form), draws_of_all, nuts.acceptance(trace), nuts.divergences(trace))

@@ -3,9 +3,6 @@
 All people are in one model, independent of each other. PyMC is slow to import: load this module only where needed.
 """
 
-import logging
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,34 +84,21 @@ def fit_pymc(
     form: Form, choices: Choices, seed: int, draws: int = DRAWS, hierarchical: bool = False
 ) -> tuple[Fit, Population | None]:
     """NUTS draws of everybody, and of the population where the model is hierarchical."""
-    warnings.filterwarnings("ignore", category=UserWarning, module="pytensor")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
-    logging.getLogger("pytensor").setLevel(logging.ERROR)
-    import nutpie
+    from calib import nuts
 
-    compiled = nutpie.compile_pymc_model(build_model(form, choices, hierarchical), backend="numba")
-    trace = nutpie.sample(
-        compiled,
-        draws=draws,
-        tune=TUNE,
-        chains=CHAINS,
-        cores=2,
-        seed=seed % 2**32,
-        target_accept=0.9,
-        progress_bar=False,
-    )
+    model = build_model(form, choices, hierarchical)
+    trace = nuts.sample(model, draws=draws, tune=TUNE, chains=CHAINS, seed=seed, target_accept=0.9)
     found = trace.posterior
     parts = [np.asarray(found["weights"])]
     if not form.free:
         parts.append(np.asarray(found["rationality"]))
     singles = ["lapse", *PULLS, "about_equal"]
     parts += [np.asarray(found[name])[..., None] for name in singles if name in form.names]
-    stats = trace.sample_stats
     fit = Fit(
         choices.people,
         np.ascontiguousarray(np.concatenate(parts, axis=3).transpose(2, 3, 0, 1)),
-        float(np.mean(stats["mean_tree_accept"])) if "mean_tree_accept" in stats else float("nan"),
-        int(np.asarray(stats["diverging"]).sum()),
+        nuts.acceptance(trace),
+        nuts.divergences(trace),
     )
     if not hierarchical:
         return fit, None

@@ -155,6 +155,7 @@ def twins(setup: Setup, num: int) -> tuple[rounds.State, Truth, Mind]:
         learning_rate=np.full(num, 0.4),
         belief_sd=np.zeros(num),
         rating=np.zeros((num, 3)),
+        stopping=np.zeros((num, 2)),
         luck=np.full((num, 2), 0.5),
         best=np.ones((num, setup.num_contexts)),
         worst=np.zeros((num, setup.num_contexts)),

@@ -6,28 +6,15 @@ no attribute tells apart are about equal, and of such options the first is taken
 
 import numpy as np
 
-from calib.questions import BEST_OF
 from calib.rounds import State
 from calib.setup import Setup
 from experiments.people import rational
-from experiments.people._lapse import answer_unless_lapsing, option_unless_lapsing
+from experiments.people._lapse import answer_unless_lapsing, by_rule
 from experiments.truth import Floats, Ints, Mind, Truth
 
 PARAMETERS: dict[str, float | None] = {"lapse": None, "threshold": 0.1}
 
 good_enough, experience = rational.good_enough, rational.experience
-
-
-def choose(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
-    """What is left of the offer."""
-    if setup.role != "advisor":
-        return choose_alone(setup, truth, mind, u)
-    return _unless_lapsing(truth, rational.with_proposal(setup, mind, state), u)
-
-
-def choose_alone(setup: Setup, truth: Truth, mind: Mind, u: Floats) -> Ints:
-    """What is left of the modes."""
-    return _unless_lapsing(truth, mind.f_hat, u)
 
 
 def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
@@ -38,16 +25,6 @@ def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> 
     first = np.take_along_axis(gap, np.argmax(tells, axis=1)[:, None], axis=1)[:, 0]
     answer = np.where(tells.any(axis=1), np.where(first > 0, 0, 1), 2)
     return answer_unless_lapsing(truth, answer, u)
-
-
-def name_best(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
-    """What is left of the cards."""
-    menus = setup.menus[np.maximum(state.of_kind(BEST_OF), 0)]
-    return answer_unless_lapsing(truth, _first_left(truth, setup.cards[menus]), u, menus.shape[1])
-
-
-def _unless_lapsing(truth: Truth, features: Floats, u: Floats) -> Ints:
-    return option_unless_lapsing(truth, _first_left(truth, features), features.shape[1], u)
 
 
 def _first_left(truth: Truth, features: Floats) -> Ints:
@@ -63,3 +40,6 @@ def _first_left(truth: Truth, features: Floats) -> Ints:
 def _order(truth: Truth) -> Ints:
     """(N, J) attributes, the most important one first."""
     return np.argsort(-truth.weights, axis=1, kind="stable")
+
+
+choose, choose_alone, name_best = by_rule(_first_left)
