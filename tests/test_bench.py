@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.exactness import apart
 from bench.matched import survey
 from bench.peers import __main__ as peers
 from bench.peers.driver import Asked, Here, Ours, Pool, Process, arrays_of, ask_person, standing_of
@@ -146,3 +147,11 @@ def test_people_may_come_from_another_population_than_the_prior(lab: Callable[..
     better = np.argmax(choices.values.reshape(-1, 2, 3).mean(axis=2), axis=1)
     told = choices.chosen < 2
     assert np.mean(better[told] == choices.chosen[told]) > 0.7  # all weights are about a third
+
+
+def test_apart_is_in_units_of_the_reference() -> None:
+    reference = np.random.default_rng(0).normal(3.0, 2.0, 40_000)
+    found = apart(1.5 * (reference - 3.0) + 4.0, reference)
+    assert found["mean"] == pytest.approx(0.5, abs=0.01) and found["sd"] == pytest.approx(0.5)
+    assert found["quantile"] == pytest.approx(0.5 + 0.5 * 1.645, abs=0.02), "the upper one is farthest"
+    assert apart(reference, reference) == {"mean": 0.0, "sd": 0.0, "quantile": 0.0, "quantiles": [0.0, 0.0, 0.0]}
