@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
     from calib.errors import UserError
     from calib.scenario import load_scenario
     from calib.setup import usual_engine
-    from experiments.honesty import of_population
+    from experiments.honesty_report import of_population
     from experiments.parts import make_plan, usual_chunk
     from experiments.population import simulate_population
 
