@@ -37,6 +37,7 @@ MEAN_SD = np.array([0.7, 1.5])  # of the prior of their means, around the scenar
 SD_SCALE = np.array([0.5, 1.0])  # of the half-normal prior of their sds
 _LOG_GAMMA = 2.0  # slope of a weight's log by its coordinate of the kernel, which ends at 5.5
 _START_SD = 0.2  # of the population's coordinates, before anything is learnt of them
+_START_SPREAD = 0.3  # of people's coordinates, in sds: far out the hazard of a run that is cut short is astronomical
 _PRECISE = 2e4  # of the kernel's own prior: beyond, which is where nobody lives, single precision says nothing
 _FAR, _CONDITION = 1e4, 1e10  # of a coordinate, and of a covariance
 _LEARNT = (40, 100, 200, 300)  # sweeps after which covariances are learnt
@@ -428,7 +429,7 @@ def fit_minds(
         return own.value - 0.5 * np.sum(x**2, axis=1), np.concatenate(by, axis=1) - x
 
     # everybody's coordinates are standard normal in their population
-    x = rng.normal(size=(num, ends[-1], points))
+    x = _START_SPREAD * rng.normal(size=(num, ends[-1], points))
     factor = np.repeat(np.eye(ends[-1])[None], num, 0)
     chains = hamiltonian.Chains(x, *person(x, who), factor, np.full(num, 0.3))
     root, step = _START_SD * np.eye(len(theta))[None], np.full(1, 0.2)
