@@ -77,7 +77,7 @@ class Simvac:
             done = self._end is not None
             return Progress(
                 elapsed_s=elapsed_s,
-                fraction=1.0 if done else min(elapsed_s / whole_s, 1.0),
+                fraction=1.0 if done and self._end != "stopped" else min(elapsed_s / whole_s, 1.0),
                 pose=odometry(self._plan, home.context.plan),
                 bumps=int(home.state.body[BUMPS]),
                 done=done,

@@ -124,12 +124,13 @@ def session(link: Link) -> None:
             panels.question(link)
         else:
             plan(link)
-            panels.watched(link)
     with right:
         if asks:
             panels.outcome(link)
             plan(link)
             panels.controls(link)
+        else:
+            panels.watched(link)
     with st.container() if asks else right:
         if link.documents:
             panels.charts(link.documents, [a.name for a in panels.scenario_of(link).attributes], wide=asks)

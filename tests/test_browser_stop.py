@@ -14,7 +14,7 @@ from sessions import quick_scenario
 pytestmark = pytest.mark.slow
 
 
-_TIMES = 5
+_TIMES = 3
 
 
 @pytest.mark.parametrize("how", ["click", "Escape"])
