@@ -3,8 +3,8 @@
 `make bench`, or `python -m bench.engine`. Prints p50 and p99 of an update, of a choice of the next question and of a
 whole round in milliseconds, and as multiples of a reference kernel and of a single-precision product of matrices that
 are timed in turn with the rounds (bench/reference.py); the bytes of a belief beside them. An update is also told in
-evaluations of the likelihood of all answers over the particles. One thread; `--audit` adds the ratio to NUTS on the
-same data.
+evaluations of the likelihood of all answers over the particles. One thread, in the processor's time, which other work
+on the machine does not lengthen; `--audit` adds the ratio to NUTS on the same data.
 """
 
 import argparse
@@ -44,10 +44,10 @@ Times = dict[str, list[float]]
 
 
 def timed(times: Times, name: str, work: Callable[..., Any], *args: Any) -> Any:
-    """What the work gives; its seconds are noted."""
-    begun = time.perf_counter()
+    """What the work gives; the processor's seconds for it are noted."""
+    begun = time.process_time()
     found = work(*args)
-    times.setdefault(name, []).append(time.perf_counter() - begun)
+    times.setdefault(name, []).append(time.process_time() - begun)
     return found
 
 
@@ -63,7 +63,7 @@ def timed_sessions(setup: Setup, num_people: int) -> tuple[Times, rounds.State]:
         state = rounds.begin_session(setup, people)
         zero = np.zeros(1)
         for _ in range(setup.max_rounds):
-            begun = time.perf_counter()
+            begun = time.process_time()
             state = rounds.begin_round(setup, state)
             choice = rational.choose(setup, truth, their_mind, state, answer_noise(setup, state, "choice"))
             state = rounds.chosen(setup, state, choice, zero, zero)
@@ -74,7 +74,7 @@ def timed_sessions(setup: Setup, num_people: int) -> tuple[Times, rounds.State]:
             answer = rational.compare(setup, truth, their_mind, state, answer_noise(setup, state, "comparison"))
             state = rounds.answered(setup, state, PAIR, answer, zero, zero)
             state = timed(times, "update", rounds.measure, setup, state)
-            times.setdefault("round", []).append(time.perf_counter() - begun)
+            times.setdefault("round", []).append(time.process_time() - begun)
             if isinstance(state.evidence, Evidence):
                 args = (state.belief, setup.prior, state.evidence, np.zeros(1, np.int64))
                 timed(times, "likelihood", live.answer_log_likelihood, *args)

@@ -68,7 +68,7 @@ def comparisons(setup: Setup, num: int, rounds: list[int], draws: int) -> Iterat
         belief, _ = live.update(belief, setup.prior, kept, seen, people, setup.seed, everybody)
         seen = kept.num_answers.copy()
         if t in rounds:
-            w, extra = live.intent(belief, attributes), belief.particles[:, attributes - 1 :]
+            w, extra = live.intent(belief, attributes), live.draws(belief)[:, attributes - 1 :]
             for i in range(num):
                 ours = {a.name: w[i, j] for j, a in enumerate(setup.scenario.attributes)}
                 ours |= {"rationality": np.exp(extra[i, COMPARISON]), "about_equal": np.exp(extra[i, 6])}

@@ -179,7 +179,7 @@ def belief(setup: Setup, state: State) -> dict[str, Any]:
 def parameter_draws(setup: Setup, state: State, person: int = 0) -> dict[str, NDArray[np.float64]]:
     """(P,) draws of every parameter of one person, by name; a weight is named by its attribute."""
     w = live.intent(state.belief, setup.num_attributes)[person]
-    extra = state.belief.particles[person, setup.num_attributes - 1 :]
+    extra = live.draws(state.belief)[person, setup.num_attributes - 1 :]
     draws = {a.name: w[j] for j, a in enumerate(setup.scenario.attributes)}
     draws |= {f"rationality[{name}]": np.exp(extra[i]) for i, name in enumerate(CHANNELS)}
     draws["lapse"] = 1 / (1 + np.exp(-extra[3]))

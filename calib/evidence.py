@@ -73,18 +73,19 @@ def add_choice(
 
     `in_place` writes into the arrays that are there, for callers that keep no older evidence.
     """
-    rows = np.flatnonzero(active)
-    at = evidence.num_answers[rows]
     new = evidence if in_place else _copy(evidence)
     num_options = options.shape[1]
-    new.features[rows, at, :num_options] = options[rows]
-    for mask, option in ((new.recommended, proposed), (new.last, last)):
-        marked = rows[option[rows] >= 0]
-        mask[marked, evidence.num_answers[marked], option[marked]] = 1.0
-    new.num_options[rows, at] = num_options
-    new.channel[rows, at] = channel
-    new.chosen[rows, at] = chosen[rows]
-    new.num_answers[rows] += 1
+    for i in active.nonzero()[0].tolist():
+        at = new.num_answers[i]
+        new.features[i, at, :num_options] = options[i]
+        if proposed[i] >= 0:
+            new.recommended[i, at, proposed[i]] = 1.0
+        if last[i] >= 0:
+            new.last[i, at, last[i]] = 1.0
+        new.num_options[i, at] = num_options
+        new.channel[i, at] = channel
+        new.chosen[i, at] = chosen[i]
+        new.num_answers[i] = at + 1
     return new
 
 
@@ -106,15 +107,15 @@ def add_comparison(
     evidence: Evidence, active: NDArray[np.bool_], a: Floats, b: Floats, chosen: Ints, in_place: bool = False
 ) -> Evidence:
     """With one comparison of outcome cards more. a, b (N, J); chosen (N,) 0 a, 1 b, 2 about equal."""
-    rows = np.flatnonzero(active)
-    at = evidence.num_answers[rows]
     new = evidence if in_place else _copy(evidence)
-    new.features[rows, at, 0] = a[rows]
-    new.features[rows, at, 1] = b[rows]
-    new.num_options[rows, at] = 2
-    new.channel[rows, at] = COMPARISON
-    new.chosen[rows, at] = chosen[rows]
-    new.num_answers[rows] += 1
+    for i in active.nonzero()[0].tolist():
+        at = new.num_answers[i]
+        new.features[i, at, 0] = a[i]
+        new.features[i, at, 1] = b[i]
+        new.num_options[i, at] = 2
+        new.channel[i, at] = COMPARISON
+        new.chosen[i, at] = chosen[i]
+        new.num_answers[i] = at + 1
     return new
 
 

@@ -4,7 +4,7 @@ A question is a pair of outcome cards, which may be about equal, or a menu of ca
 (definitions 2.5; a menu has the lapse of 2.3). It is worth the expected information gain: entropy of the predicted
 answer minus the expected entropy given the person (Lindley 1956), in single precision to 1e-5 nats.
 
-All questions are judged on every `_SCREEN`th particle, and the `_FINALISTS` on all of them.
+All questions are judged on few particles, the best of them on more and the best of those on most (`_STAGES`).
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from calib.kernel import COMPARISON, weights
 from calib.live import Belief, Floats, over_people
-from calib.vector import Single, Singles, add_rows, exp32, log32, rows32
+from calib.vector import Single, Singles, add_rows, exp32, largest, log32, rows32
 
 Ints = NDArray[np.int64]
 
-_SCREEN, _FEWEST, _FINALISTS = 8, 256, 12
+_STAGES = ((64, 32), (512, 8), (2048, 1))  # particles, and questions that are left
 _LAPSE, _TAU = 3, 6  # rows behind the log ratios in calib/kernel.py's coordinates
 _CLIP = np.float32(60.0)  # of r U, as in calib/comparisons.py
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -38,18 +38,18 @@ class Odds(NamedTuple):
 
 def best_pair(belief: Belief, log_weight: Floats, cards: Floats, pairs: Ints) -> Ints:
     """(N,) rows of pairs (R, 2) of the cards (Q, J), "about equal" being an answer; the first where tied."""
-    return _best(belief, log_weight, cards, pairs, True, _SCREEN)[0]
+    return _best(belief, log_weight, cards, pairs, True)[0]
 
 
 def best_menu(belief: Belief, log_weight: Floats, cards: Floats, menus: Ints) -> Ints:
     """(N,) rows of menus (R, K) of the cards (Q, J), of which the best is named; the first where tied."""
-    return _best(belief, log_weight, cards, menus, False, _SCREEN)[0]
+    return _best(belief, log_weight, cards, menus, False)[0]
 
 
 def best_of_both(belief: Belief, log_weight: Floats, cards: Floats, pairs: Ints, menus: Ints) -> tuple[Ints, Ints]:
     """(N,) whether a menu tells most, 0 or 1, and its row or the pair's."""
     (pair, of_pair), (menu, of_menu) = (
-        _best(belief, log_weight, cards, pool, pool is pairs, _SCREEN) for pool in (pairs, menus)
+        _best(belief, log_weight, cards, pool, pool is pairs) for pool in (pairs, menus)
     )
     better = of_menu > of_pair
     return better.astype(np.int64), np.where(better, menu, pair)
@@ -67,16 +67,13 @@ def gains(belief: Belief, log_weight: Floats, cards: Floats, pool: Ints, with_eq
     return out.astype(np.float64)
 
 
-def _best(
-    belief: Belief, log_weight: Floats, cards: Floats, pool: Ints, with_equal: bool, screen: int
-) -> tuple[Ints, Singles]:
+def _best(belief: Belief, log_weight: Floats, cards: Floats, pool: Ints, with_equal: bool) -> tuple[Ints, Singles]:
     """(N,) the best question of the pool, and its nats."""
-    num, num_attributes = len(log_weight), cards.shape[1]
-    out, nats, centred = np.empty(num, np.int64), np.empty(num, np.float32), (cards - 0.5).astype(np.float32)
+    num = len(log_weight)
+    out, nats = np.empty(num, np.int64), np.empty(num, np.float32)
 
     def work(a: int, b: int) -> None:
-        some = belief.particles[a:b], log_weight[a:b]
-        _best_people(*some, num_attributes, centred, pool, with_equal, screen, out[a:b], nats[a:b])
+        _best_people(a, b, belief.particles, log_weight, cards, pool, with_equal, out, nats)
 
     over_people(work, num)
     return out, nats
@@ -84,29 +81,30 @@ def _best(
 
 @njit(**_EACH)
 def _best_people(
+    low: int,
+    high: int,
     particles: Floats,
     log_weight: Floats,
-    num_attributes: int,
-    cards: Singles,
+    cards: Floats,
     pool: Ints,
     with_equal: bool,
-    screen: int,
     out: Ints,
     nats: Singles,
 ) -> None:
-    num = particles.shape[2]
-    step = max(1, min(screen, num // _FEWEST))
-    every, few, exact = np.arange(len(pool)), np.empty(len(pool), np.float32), np.empty(_FINALISTS, np.float32)
-    for i in range(particles.shape[0]):
-        odds = _odds(particles[i], log_weight[i], num_attributes, cards, with_equal, step)
-        _gains(odds, pool, every, with_equal, few)
-        if step == 1 or len(pool) <= _FINALISTS:
-            out[i], nats[i] = np.argmax(few), np.max(few)
-            continue
-        finalists = np.sort(np.argsort(-few)[:_FINALISTS])
-        odds = _odds(particles[i], log_weight[i], num_attributes, cards, with_equal, 1)
-        _gains(odds, pool, finalists, with_equal, exact)
-        out[i], nats[i] = finalists[np.argmax(exact)], np.max(exact)
+    num, num_attributes, found = particles.shape[2], cards.shape[1], np.empty(len(pool), np.float32)
+    centred = (cards - 0.5).astype(np.float32)
+    for i in range(low, high):
+        left = np.arange(len(pool))
+        for draws, most in _STAGES:
+            if len(left) > most or most == 1:
+                step = max(1, num // draws)
+                odds = _odds(particles[i], log_weight[i], num_attributes, centred, with_equal, step)
+                _gains(odds, pool, left, with_equal, found)
+                if step == 1 or most == 1:
+                    break
+                left = np.sort(left[np.argsort(-found[: len(left)])[:most]])
+        best = np.argmax(found[: len(left)])
+        out[i], nats[i] = left[best], found[best]
 
 
 @njit(**_EACH)
@@ -133,16 +131,17 @@ def _odds(x: Floats, log_weight: Floats, num_attributes: int, cards: Singles, wi
     rationality, other, share = rows[0], rows[1], rows[2]
     of_r = extra + COMPARISON
     of_other = extra + (_TAU if with_equal else _LAPSE)
-    top = np.max(log_weight)
     for d in range(extra):
+        row = x[d, ::step]
         for p in range(draws):
-            here[d, p] = x[d, p * step]
+            here[d, p] = row[p]
+    of_one, of_two, of_three = x[of_r, ::step], x[of_other, ::step], log_weight[::step]
     for p in range(draws):
-        rationality[p], other[p], share[p] = x[of_r, p * step], x[of_other, p * step], log_weight[p * step] - top
+        rationality[p], other[p], share[p] = of_one[p], of_two[p], of_three[p]
     weights(here, num_attributes, w)
-    whole = _ZERO
+    whole, top = _ZERO, largest(share)
     for p in range(draws):
-        rationality[p], share[p] = exp32(rationality[p]), exp32(share[p])
+        rationality[p], share[p] = exp32(rationality[p]), exp32(share[p] - top)
     if with_equal:
         for p in range(draws):
             other[p] = exp32(min(exp32(other[p]), _CLIP))

@@ -299,8 +299,11 @@ def evaluate(
         for p in range(num):
             tau[p] = exp_of(x[extra + _TAU, p])
             apart[p] = one_less_exp(_TWO * tau[p])
-    if want_value:
+    if want_value and prior_scale > _ZERO:
         _add_prior_value(x, concentration, prior_mean, prior_sd, prior_scale, room.norm, value)
+    elif want_value:
+        for p in range(num):
+            value[p] = _ZERO
     if want_gradient:
         for d in range(gradient.shape[0]):
             for p in range(num):

@@ -1,24 +1,26 @@
 """The live belief engine: iterated batch importance sampling over particles, on an axis of people.
 
-Each update reweighs by the new answers, resamples, and moves every particle by Hamiltonian Monte Carlo on all answers
-so far (Chopin 2002). An ESS gate tempers the new answers: where they would leave fewer than half of the particles
-effective, they enter by steps, each with its own resampling and move (Del Moral, Doucet and Jasra 2006). Particles
-are equally weighted after an update. Every loop is over one person's particles, in a fixed order: in single precision,
-in blocks of WIDTH.
+Each update reweighs by the new answers (Chopin 2002). Where that would leave fewer than half of the particles
+effective, they are resampled, and every one is moved by Hamiltonian Monte Carlo on all answers so far until where it
+stands says little of where it stood (Buchholz, Chopin and Jacob 2021). Where it would leave fewer than a quarter, the
+answers enter by steps, each with its own resampling and moves (Del Moral, Doucet and Jasra 2006).
+
+So particles count differently; who needs equally weighted ones reads `draws`. Every loop is over one person's
+particles, in a fixed order: in single precision, in blocks of WIDTH.
 """
 
 import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from calib.evidence import Evidence
-from calib.kernel import Answers, Room, Rows, evaluate, lay_out, log_target, make_room, weights
+from calib.kernel import NUM_EXTRA, Answers, Room, Rows, evaluate, lay_out, log_target, make_room, weights
 from calib.prior import Prior
 from calib.streams import fold, stream_key, uniform_at
 from calib.vector import Single, Singles, add_products, dot_rows, exp32, largest, normal_pool, rows32, total
@@ -28,35 +30,43 @@ Ints = NDArray[np.int64]
 
 WIDTH = 512  # particles in a block: what a move needs of them stays near the processor
 _POOL = 1 << 17  # normals to draw momenta from
-_ESS_GATE = 0.5  # of the particles; below it the answers enter by steps
-_LEAPFROGS = 5
+_ESS_GATE, _ESS_FLOOR = 0.5, 0.25  # shares of the particles: below one they are moved, below the other by steps
+_LEAPFROGS = 10
 _STEP_START, _STEP_LOW, _STEP_HIGH = 0.35, 0.04, 0.45  # five steps of 0.35 are about a quarter period in whitened units
 _TARGET_ACCEPT = 0.85
 _MAX_STAGES = 40
+_MOST_MOVES = 8
+_KEPT = 0.25  # correlation of a coordinate with what it was before the moves, beyond that of chance
 _ZERO, _HALF, _ONE = (np.float32(v) for v in (0.0, 0.5, 1.0))
 _EACH = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}  # without reordering
 _SUMS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
 
 class Belief(NamedTuple):
-    """Equally weighted particles (N, D, P) of each person's posterior, and the move's step size (N,)."""
+    """Particles (N, D, P) of each person's posterior, which count e^log_weight, and the move's step size (N,)."""
 
     particles: Floats
+    log_weight: Floats  # (N, P), the largest 0; all 0 after a move
     step: Floats
 
 
 class Diagnostics(NamedTuple):
     """What the last update had to do, one entry a person (N,)."""
 
-    ess: Floats  # of the first reweighing by all new answers, before any tempering, as a share of the particles
-    stages: Ints  # tempering steps, 1 where the gate stayed open
+    ess: Floats  # with all new answers, before any move, as a share of the particles
+    stages: Ints  # steps by which the answers entered, 0 where nothing was moved
     accept: Floats  # mean acceptance of the last move
 
 
 def start(prior: Prior, people: Ints, root_seed: int, num_particles: int) -> Belief:
     """Particles from the prior."""
-    key = stream_key(root_seed, "engine prior")
-    return Belief(prior.draw(key, people, num_particles), np.full(people.shape[0], _STEP_START))
+    return evenly(prior.draw(stream_key(root_seed, "engine prior"), people, num_particles))
+
+
+def evenly(particles: Floats) -> Belief:
+    """Equally weighted particles (N, D, P), never moved yet."""
+    num, _, num_particles = particles.shape
+    return Belief(particles, np.zeros((num, num_particles)), np.full(num, _STEP_START))
 
 
 def update(
@@ -68,29 +78,56 @@ def update(
     root_seed: int,
     active: NDArray[np.bool_],
 ) -> tuple[Belief, Diagnostics]:
-    """Belief after the answers [since, evidence.num_answers) of each person; people who are not active keep theirs."""
-    num = people.shape[0]
-    particles, step = belief.particles.copy(), belief.step.copy()
-    diagnostics = Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
-    key, normals = stream_key(root_seed, "engine moves"), normal_pool(0, "engine momenta", _POOL)
-    single = Prior(*(column.astype(np.float32) for column in prior))  # type: ignore[arg-type]
+    """Belief after the answers [since, evidence.num_answers) of each person; people who are not active keep theirs.
 
-    def work(low: int, high: int) -> None:
-        _update_people(
-            particles[low:high],
-            step[low:high],
-            single,
-            normals,
-            evidence.of(low, high),
-            since[low:high],
-            people[low:high],
-            key,
-            active[low:high],
-            *(column[low:high] for column in diagnostics),
+    Where nobody has to be moved it shares its particles with the belief before.
+    """
+    num = people.shape[0]
+    log_weight, tired = np.empty(belief.log_weight.shape), np.empty(num, np.bool_)
+    diagnostics = Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
+    num_attributes = prior.concentration.shape[0]
+
+    def reweigh(low: int, high: int) -> None:
+        _reweigh_people(
+            low,
+            high,
+            belief.particles,
+            belief.log_weight,
+            num_attributes,
+            evidence,
+            since,
+            active,
+            log_weight,
+            tired,
+            diagnostics.ess,
         )
 
-    over_people(work, num)
-    return Belief(particles, step), diagnostics
+    over_people(reweigh, num)
+    if not tired.any():
+        return Belief(belief.particles, log_weight, belief.step), diagnostics
+    particles, step = belief.particles.copy(), belief.step.copy()
+    log_weight[tired] = belief.log_weight[tired]
+    key, normals = stream_key(root_seed, "engine moves"), normal_pool(0, "engine momenta", _POOL)
+
+    def move(low: int, high: int) -> None:
+        _move_people(
+            low,
+            high,
+            particles,
+            log_weight,
+            step,
+            prior,
+            normals,
+            evidence,
+            since,
+            people,
+            key,
+            tired,
+            diagnostics,
+        )
+
+    over_people(move, num)
+    return Belief(particles, log_weight, step), diagnostics
 
 
 def answer_log_likelihood(belief: Belief, prior: Prior, evidence: Evidence, since: Ints) -> Floats:
@@ -111,11 +148,37 @@ def answer_log_likelihood(belief: Belief, prior: Prior, evidence: Evidence, sinc
     return out
 
 
-def intent(belief: Belief, num_attributes: int) -> Floats:
-    """(N, J, P) weights of the particles."""
+def draws(belief: Any) -> Floats:
+    """(N, D, P) equally weighted particles of any belief in the coordinates of calib/kernel.py.
+
+    Weighted ones are resampled systematically, from the middle of the first share: nothing is moved by what is read
+    here, so that it needs no number of its own.
+    """
+    particles: Floats = belief.particles
+    log_weight = log_weight_of(belief)
+    if not log_weight.any():
+        return particles
+    out = np.empty(particles.shape)
+    over_people(lambda a, b: _draw_people(particles[a:b], log_weight[a:b], out[a:b]), len(out))
+    return out
+
+
+def log_weight_of(belief: Any) -> Floats:
+    """(N, P) what each particle of any such belief counts, a log."""
     num, _, num_particles = belief.particles.shape
+    return np.asarray(getattr(belief, "log_weight", np.zeros((num, num_particles))))
+
+
+def intent(belief: Any, num_attributes: int) -> Floats:
+    """(N, J, P) weights on the attributes at the equally weighted `draws`."""
+    return intent_at(draws(belief), num_attributes)
+
+
+def intent_at(particles: Floats, num_attributes: int) -> Floats:
+    """(N, J, P) weights on the attributes at the particles (N, D, P)."""
+    num, _, num_particles = particles.shape
     out = np.empty((num, num_attributes, num_particles))
-    over_people(lambda low, high: _weights_people(belief.particles[low:high], out[low:high]), num)
+    over_people(lambda low, high: _weights_people(particles[low:high], out[low:high]), num)
     return out
 
 
@@ -129,7 +192,7 @@ def over_people(work: Callable[[int, int], None], num: int, threads: int | None 
 
     The compiled loops release the interpreter lock, and no slice reads another's rows, so slicing changes no number.
     """
-    jobs = min(threads or num_threads(), num)
+    jobs = min(threads or num_threads(), num) if num > 1 else 1
     if jobs <= 1:
         if num:
             work(0, num)
@@ -178,9 +241,58 @@ def _likelihood_people(
         )
 
 
+@njit(cache=True, nogil=True)
+def _single(prior: Prior) -> Prior:
+    """In single precision."""
+    one = np.float32
+    return Prior(prior.concentration.astype(one), prior.mean.astype(one), prior.sd.astype(one))
+
+
 @njit(**_EACH)
-def _update_people(
+def _reweigh_people(
+    low: int,
+    high: int,
     particles: Floats,
+    before: Floats,
+    num_attributes: int,
+    evidence: Evidence,
+    since: Ints,
+    active: NDArray[np.bool_],
+    log_weight: Floats,
+    tired: NDArray[np.bool_],
+    ess_out: Floats,
+) -> None:
+    """log_weight (N, P) with the new answers, and who has too few effective particles left."""
+    num, gain = particles.shape[2], rows32(1, particles.shape[2])[0]
+    unused: Any = np.ones(max(num_attributes, NUM_EXTRA), np.float32)
+    prior = Prior(unused[:num_attributes], unused[:NUM_EXTRA], unused[:NUM_EXTRA])  # counts nothing in a reweighing
+    for i in range(low, high):
+        end = evidence.num_answers[i]
+        tired[i] = False
+        if not active[i] or since[i] == end:
+            log_weight[i] = before[i]
+            continue
+        x = particles[i]
+        news = lay_out(_answers(evidence, i), since[i], end, end, 1.0, gain)
+        room = make_room(gain, num_attributes, news.features.shape[0], min(WIDTH, num))
+        rest = make_room(gain, num_attributes, news.features.shape[0], max(num % WIDTH, 1))
+        _reweigh(x, prior, news, room, rest, gain)
+        for p in range(num):
+            gain[p] += np.float32(before[i, p])
+        top = largest(gain)
+        for p in range(num):
+            log_weight[i, p] = gain[p] - top
+        ess = _ess(gain, top)
+        ess_out[i] = ess / num
+        tired[i] = ess < _ESS_GATE * num
+
+
+@njit(**_EACH)
+def _move_people(
+    low: int,
+    high: int,
+    particles: Floats,
+    log_weight: Floats,
     step: Floats,
     prior: Prior,
     normals: Singles,
@@ -188,17 +300,17 @@ def _update_people(
     since: Ints,
     people: Ints,
     key: np.uint64,
-    active: NDArray[np.bool_],
-    ess_out: Floats,
-    stages_out: Ints,
-    accept_out: Floats,
+    tired: NDArray[np.bool_],
+    found: Diagnostics,
 ) -> None:
-    num, num_attributes = particles.shape[2], prior.concentration.shape[0]
-    gain, share = rows32(1, num)[0], rows32(1, num)[0]
-    for i in range(particles.shape[0]):
-        end = evidence.num_answers[i]
-        if not active[i] or since[i] == end:
+    """Resample and move who is tired: log_weight (N, P) is that before the new answers, and then 0."""
+    num, num_attributes, single = particles.shape[2], prior.concentration.shape[0], _single(prior)
+    rows = rows32(4, num)
+    gain, share, held, mixed = rows[0], rows[1], rows[2], rows[3]
+    for i in range(low, high):
+        if not tired[i]:
             continue
+        end = evidence.num_answers[i]
         x, answers = particles[i], _answers(evidence, i)
         own = fold(fold(key, np.uint64(people[i])), np.uint64(end))
         news = lay_out(answers, since[i], end, end, 1.0, gain)
@@ -206,69 +318,101 @@ def _update_people(
         first_new = since[i]
         room = make_room(gain, num_attributes, story.features.shape[0], min(WIDTH, num))
         rest = make_room(gain, num_attributes, story.features.shape[0], max(num % WIDTH, 1))
+        for p in range(num):
+            held[p] = log_weight[i, p]
         scale, stage = 0.0, 0
         while scale < 1.0:
-            _reweigh(x, prior, news, room, rest, gain)
-            top, rise = largest(gain), 1.0 - scale
-            ess = _ess(gain, top, rise)
-            if stage == 0:
-                ess_out[i] = ess / num
-            if ess < _ESS_GATE * num and stage < _MAX_STAGES:
-                low, high = 0.0, rise
+            _reweigh(x, single, news, room, rest, gain)
+            rise = 1.0 - scale
+            if _mixed_ess(held, gain, rise, mixed) < _ESS_FLOOR * num and stage < _MAX_STAGES:
+                least, most = 0.0, rise
                 for _ in range(30):
-                    middle = 0.5 * (low + high)
-                    if _ess(gain, top, middle) < _ESS_GATE * num:
-                        high = middle
+                    middle = 0.5 * (least + most)
+                    if _mixed_ess(held, gain, middle, mixed) < _ESS_FLOOR * num:
+                        most = middle
                     else:
-                        low = middle
-                rise = max(low, 1e-9)
+                        least = middle
+                rise = max(least, 1e-9)
             scale = min(scale + rise, 1.0) if rise < 1.0 - scale else 1.0
             draw = fold(own, np.uint64(stage))
+            _mixed_ess(held, gain, rise, mixed)
+            top = largest(mixed)
             for p in range(num):
-                share[p] = exp32(np.float32(rise) * (gain[p] - top))
-            _resample(x, share, draw)
+                share[p] = exp32(mixed[p] - top)
+            _resample(x, share, uniform_at(draw, np.uint64(0)))
             story.times[first_new:] = scale
-            rate = _move(x, step[i], prior, story, normals, draw, room, rest)
-            step[i] = min(max(step[i] * np.exp(0.7 * (rate - _TARGET_ACCEPT)), _STEP_LOW), _STEP_HIGH)
-            accept_out[i] = rate
+            step[i], found.accept[i] = _rejuvenate(x, step[i], single, story, normals, draw, room, rest)
+            for p in range(num):
+                held[p] = _ZERO
             stage += 1
-        stages_out[i] = stage
+        log_weight[i] = 0.0
+        found.stages[i] = stage
+
+
+@njit(**_EACH)
+def _draw_people(particles: Floats, log_weight: Floats, out: Floats) -> None:
+    share = rows32(1, particles.shape[2])[0]
+    for i in range(particles.shape[0]):
+        out[i] = particles[i]
+        alike = True
+        for p in range(share.shape[0]):
+            alike &= log_weight[i, p] == 0.0
+            share[p] = exp32(np.float32(log_weight[i, p]))
+        if not alike:
+            _resample(out[i], share, 0.5)
 
 
 @njit(**_EACH)
 def _reweigh(x: Floats, prior: Prior, news: Rows, room: Room, rest: Room, gain: Singles) -> None:
     """gain (P,): log likelihood of the new answers at x (D, P)."""
-    num, none = x.shape[1], _ZERO
-    for start in range(0, num, WIDTH):
-        here = rest if num - start < WIDTH else room
-        width = here.value.shape[0]
-        block = rows32(x.shape[0], width)
-        for d in range(x.shape[0]):
-            for p in range(width):
-                block[d, p] = x[d, start + p]
-        evaluate(block, prior.concentration, prior.mean, prior.sd, news, none, True, False, here)
+    num, width = x.shape[1], room.value.shape[0]
+    end = num - num % width
+    for start in range(0, end, width):
+        _reweigh_block(x, start, prior, news, room, gain)
+    if end < num:
+        _reweigh_block(x, end, prior, news, rest, gain)
+
+
+@njit(**_EACH)
+def _reweigh_block(x: Floats, start: int, prior: Prior, news: Rows, room: Room, gain: Singles) -> None:
+    dims, width = x.shape[0], room.value.shape[0]
+    block = rows32(dims, width)
+    for d in range(dims):
+        row = x[d, start : start + width]  # an index that might be negative would not be taken several at a time
         for p in range(width):
-            gain[start + p] = here.value[p]
+            block[d, p] = row[p]
+    evaluate(block, prior.concentration, prior.mean, prior.sd, news, _ZERO, True, False, room)
+    here = gain[start : start + width]
+    for p in range(width):
+        here[p] = room.value[p]
+
+
+@njit(**_EACH)
+def _mixed_ess(held: Singles, gain: Singles, scale: float, mixed: Singles) -> Single:
+    """mixed (P,) = held + scale * gain, and the effective number of particles that count e^mixed."""
+    times = np.float32(scale)
+    for p in range(gain.shape[0]):
+        mixed[p] = held[p] + times * gain[p]
+    return _ess(mixed, largest(mixed))
 
 
 @njit(**_SUMS)
-def _ess(gain: Singles, top: Single, scale: float) -> Single:
-    first, second, times = _ZERO, _ZERO, np.float32(scale)
-    for p in range(gain.shape[0]):
-        weight = exp32(times * (gain[p] - top))
+def _ess(log_weight: Singles, top: Single) -> Single:
+    first, second = _ZERO, _ZERO
+    for p in range(log_weight.shape[0]):
+        weight = exp32(log_weight[p] - top)
         first += weight
         second += weight * weight
     return first * first / second
 
 
 @njit(**_EACH)
-def _resample(x: Floats, share: Singles, key: np.uint64) -> None:
-    """Systematic resampling of the columns of x (D, P) in place, by the weights `share`."""
+def _resample(x: Floats, share: Singles, offset: float) -> None:
+    """Systematic resampling of the columns of x (D, P) in place, by the weights `share`, from an offset in (0, 1)."""
     num = x.shape[1]
     whole = 0.0
     for p in range(num):
         whole += share[p]
-    offset = uniform_at(key, np.uint64(0))
     source = np.empty(num, np.int64)
     at, reached = 0, np.float64(share[0])
     for p in range(num):
@@ -283,6 +427,39 @@ def _resample(x: Floats, share: Singles, key: np.uint64) -> None:
             taken[p] = x[d, source[p]]
         for p in range(num):
             x[d, p] = taken[p]
+
+
+@njit(**_EACH)
+def _rejuvenate(
+    x: Floats, step: float, prior: Prior, story: Rows, normals: Singles, key: np.uint64, room: Room, rest: Room
+) -> tuple[float, float]:
+    """Moves of all particles x (D, P) in place, until they say little of where they stood; step and last acceptance."""
+    dims, num = x.shape
+    stood, here, rate = rows32(dims, num), rows32(1, num), 0.0
+    for d in range(dims):
+        mean = _mean(x, d)
+        for p in range(num):
+            stood[d, p] = x[d, p] - mean
+    for m in range(_MOST_MOVES):
+        rate = _move(x, step, prior, story, normals, fold(key, np.uint64(1 + m)), room, rest)
+        step = min(max(step * np.exp(0.7 * (rate - _TARGET_ACCEPT)), _STEP_LOW), _STEP_HIGH)
+        if _kept(x, stood, here) < _KEPT + 2.0 / np.sqrt(num):
+            break
+    return step, rate
+
+
+@njit(**_EACH)
+def _kept(x: Floats, stood: Singles, here: Singles) -> float:
+    """The largest correlation of a coordinate of x (D, P) with what it was; here (1, P) is room to work in."""
+    most = 0.0
+    for d in range(x.shape[0]):
+        mean = _mean(x, d)
+        for p in range(x.shape[1]):
+            here[0, p] = x[d, p] - mean
+        both = dot_rows(stood, d, here, 0)
+        spread = np.float64(dot_rows(stood, d, stood, d)) * dot_rows(here, 0, here, 0)
+        most = max(most, abs(both) / np.sqrt(spread + 1e-30))
+    return most
 
 
 @njit(**_EACH)
@@ -318,11 +495,14 @@ def _move(
     x: Floats, step: float, prior: Prior, story: Rows, normals: Singles, key: np.uint64, room: Room, rest: Room
 ) -> float:
     """One Hamiltonian move of all particles x (D, P) in place, whitened by their covariance; mean acceptance."""
-    num, factor, accepted = x.shape[1], _factor(x), 0.0
-    for start in range(0, num, WIDTH):
-        here = rest if num - start < WIDTH else room
-        own = fold(key, np.uint64(1 + start // WIDTH))
-        accepted += _move_block(x, start, step, factor, prior, story, normals, own, here)
+    num, width, factor, accepted = x.shape[1], room.value.shape[0], _factor(x), 0.0
+    end = num - num % width
+    for start in range(0, end, width):
+        own = fold(key, np.uint64(1 + start // width))
+        accepted += _move_block(x, start, step, factor, prior, story, normals, own, room)
+    if end < num:
+        own = fold(key, np.uint64(1 + end // width))
+        accepted += _move_block(x, end, step, factor, prior, story, normals, own, rest)
     return accepted / num
 
 

@@ -6,6 +6,7 @@ counter-based generator (SplitMix64's finaliser, Steele et al. 2014, chained ove
 """
 
 import zlib
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from devices.home.noise import fold, uniform_at
 
 
+@lru_cache(maxsize=256)
 def stream_key(root: int, purpose: str) -> np.uint64:
     """The 64-bit key of one purpose under one root seed (root >= 0)."""
     sequence = np.random.SeedSequence(root, spawn_key=(zlib.crc32(purpose.encode()),))

@@ -233,7 +233,7 @@ def _posterior(setup: Setup, state: State) -> tuple[dict[str, Floats], Floats]:
     weighted = getattr(belief, "log_weight", None)
     if hasattr(engine, "live_belief"):
         belief = engine.live_belief(setup, belief)
-    w, extra = live.intent(belief, setup.num_attributes), belief.particles[:, setup.num_attributes - 1 :]
+    w, extra = live.intent_at(belief.particles, setup.num_attributes), belief.particles[:, setup.num_attributes - 1 :]
     draws = {a.name: w[:, j] for j, a in enumerate(setup.scenario.attributes)}
     draws |= {f"rationality[{channel}]": np.exp(extra[:, c]) for c, channel in enumerate(CHANNELS)}
     draws |= {"lapse": 1 / (1 + np.exp(-extra[:, 3]))}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.evidence import Evidence
-from calib.live import Belief
+from calib.live import Belief, evenly
 from calib.prior import Prior
 from calib.streams import stream_key, uniforms
 from experiments.convergence import ess_bulk, r_hat
@@ -49,7 +49,7 @@ def sample_belief(prior: Prior, evidence: Evidence, people: Ints, root_seed: int
         draws = _coordinates({name: np.asarray(values) for name, values in trace.posterior.items()})
         particles[i] = draws.reshape(dims, -1)
         effort[i] = ess_bulk(draws).min(), r_hat(draws).max(), np.asarray(trace.sample_stats["diverging"]).sum()
-    return Belief(particles, np.ones(len(people))), effort
+    return evenly(particles), effort
 
 
 def _coordinates(found: dict[str, Floats]) -> Floats:

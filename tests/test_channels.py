@@ -194,14 +194,14 @@ def test_the_best_of_cards_is_predicted_as_the_choice_model_says(lab: Make, name
         if taken_in:
             return
         found = live_engine.predict(setup, state)
-        w, x = live.intent(state.belief, 3), state.belief.particles[:, 2:]
+        w, x = live.intent_at(state.belief.particles, 3), state.belief.particles[:, 2:]
         for i in range(2):
             first = live.answer_log_likelihood(state.belief, setup.prior, state.evidence, state.in_belief)[i]
             log_p = menu_log_probs(
                 np, (setup.cards @ w[i]).T, np.exp(x[i, COMPARISON])[:, None], (1 / (1 + np.exp(-x[i, 3])))[:, None]
             )
             own = log_p[:, found.answer[i, 2]]
-            weight = np.exp(first - own)  # the round's other answer alone
+            weight = np.exp(state.belief.log_weight[i] + first - own)  # the round's other answer alone
             expected = np.average(np.exp(log_p), axis=0, weights=weight)
             assert found.probability[i, 2] == pytest.approx(expected, abs=1e-9)
             checked.append(i)

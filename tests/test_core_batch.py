@@ -127,7 +127,8 @@ def test_a_live_session_is_a_batch_of_one(flat: Make, role: str, stop_rule: str,
         assert live["stop"]["reason"] == batch.reason[i]
         assert evidence_of(state.evidence, 0) == evidence_of(batch.state.evidence, i)
         assert state.standing[0].tolist() == batch.state.standing[i].tolist()
-        assert state.belief.particles[0].tobytes() == batch.state.belief.particles[i].tobytes()
+        for own, of_all in zip(state.belief, batch.state.belief, strict=True):
+            assert own[0].tobytes() == of_all[i].tobytes()
         assert state.f_hat[0].tobytes() == batch.state.f_hat[i].tobytes()
         assert live["person"].mind.f_hat[0].tobytes() == batch.state.f_hat[i].tobytes()
         assert state.clocks[0, : last + 1].tobytes() == batch.clocks[i, : last + 1].tobytes()

@@ -12,7 +12,8 @@ from calib.choice import comparison_log_probs
 from calib.documents import parameter_draws
 from calib.evidence import Evidence, add_comparison, empty_evidence
 from calib.kernel import COMPARISON
-from calib.live import Belief, intent, update
+from calib.live import draws as draws_of
+from calib.live import evenly, intent, update
 from calib.prior import Prior
 from calib.setup import Setup
 from calib.streams import stream_key
@@ -30,7 +31,7 @@ def test_the_prior_has_the_moments_of_the_population(lab: Make) -> None:
     setup, num = lab(), 200_000
     prior = setup.prior
     x = prior.draw(stream_key(1, "test"), np.arange(1), num)
-    w = intent(Belief(x, np.ones(1)), 3)[0]
+    w = intent(evenly(x), 3)[0]
     share = prior.concentration / prior.concentration.sum()
     variance = share * (1 - share) / (prior.concentration.sum() + 1)
     assert np.abs(w.mean(axis=1) - share).max() < 5 * np.sqrt(variance.max() / num)
@@ -50,7 +51,7 @@ def test_ranks_of_the_truth_are_uniform(lab: Make, role: str) -> None:
     model, _ = load_person("rational")
     sessions = simulate_sessions(setup, model, {}, np.arange(700))
     w = intent(sessions.state.belief, 3)
-    extra = sessions.state.belief.particles[:, 2:]
+    extra = draws_of(sessions.state.belief)[:, 2:]
     truth = sessions.truth
     pairs = {f"weight {j}": (w[:, j], truth.weights[:, j]) for j in range(3)}
     pairs |= {f"rationality {c}": (np.exp(extra[:, c]), truth.rationality[:, c]) for c in range(3)}
@@ -83,7 +84,7 @@ def test_the_live_engine_is_nuts(lab: Make) -> None:
         assert abs(draws[name].mean() - other.mean()) < 0.15 * other.std(), name
     for c in range(3):
         log_r = np.log(reference["rationality"][..., c].ravel())
-        found = state.belief.particles[0, setup.num_attributes - 1 + c]
+        found = draws_of(state.belief)[0, setup.num_attributes - 1 + c]
         assert abs(found.mean() - log_r.mean()) < 0.15 * log_r.std()
 
 
@@ -118,18 +119,58 @@ def test_a_surprising_answer_enters_by_steps_and_the_posterior_is_right(lab: Mak
         evidence = compare(evidence, a, b, 0)
         belief, diagnostics = update(belief, setup.prior, evidence, done, ONE, 3, ALL)
         done = evidence.num_answers.copy()
-    evidence = compare(evidence, [0.6, 0.4, 0.4], [0.3, 0.6, 0.6], 1)  # the second, though it has less of the first
+    evidence = compare(evidence, [1.0, 0.1, 0.2], [0.0, 0.6, 0.6], 1)  # the second, though it has less of the first
     belief, diagnostics = update(belief, setup.prior, evidence, done, ONE, 3, ALL)
-    assert diagnostics.ess[0] < 0.5
+    assert diagnostics.ess[0] < 0.25
     assert diagnostics.stages[0] > 1
     assert diagnostics.accept[0] > 0.5
     particles = belief.particles[0]
+    assert not belief.log_weight.any()
     assert len(np.unique(particles, axis=1).T) > 0.8 * 4096, "the set is healthy"
     mean, sd, effective = importance_sampling(setup.prior, evidence)
     assert effective > 2_000, "the reference itself has to be good"
     w = intent(belief, 3)[0]
     assert np.abs((w.mean(axis=1) - mean) / sd).max() < 0.08
     assert w.std(axis=1) == pytest.approx(sd, rel=0.05)
+
+
+def test_while_enough_particles_count_they_are_only_reweighed(lab: Make) -> None:
+    """Nothing is moved, and each is drawn about as often as it counts; where one too few count, all are moved."""
+    setup, num = lab(), 4096
+    first = live.start(setup.prior, ONE, 3, num)
+    evidence = compare(empty_evidence(1, 10, 2, 3), [1.0, 0.4, 0.4], [0.0, 0.6, 0.6], 0)
+    belief, diagnostics = update(first, setup.prior, evidence, np.array([0]), ONE, 3, ALL)
+    assert belief.particles is first.particles and diagnostics.stages[0] == 0
+    likelihood = live.answer_log_likelihood(first, setup.prior, evidence, np.array([0]))
+    assert belief.log_weight == pytest.approx(likelihood - likelihood.max(), abs=1e-5)
+    weight = np.exp(belief.log_weight[0])
+    assert diagnostics.ess[0] == pytest.approx(weight.sum() ** 2 / np.sum(weight**2) / num, rel=1e-4)
+    drawn = draws_of(belief)[0]
+    numbers = {column.tobytes(): p for p, column in enumerate(np.ascontiguousarray(first.particles[0].T))}
+    times = np.bincount([numbers[column.tobytes()] for column in np.ascontiguousarray(drawn.T)], minlength=num)
+    assert np.abs(times - num * weight / weight.sum()).max() < 1.001
+    for k in range(1, 10):
+        evidence = compare(evidence, [1.0, 0.1 * k, 0.4], [0.0, 0.6, 0.6], 0)
+        before, (belief, diagnostics) = belief, update(belief, setup.prior, evidence, np.array([k]), ONE, 3, ALL)
+        if diagnostics.stages[0]:
+            break
+    assert diagnostics.stages[0] == 1 and 0.25 < diagnostics.ess[0] < 0.5
+    assert not belief.log_weight.any() and draws_of(belief) is belief.particles
+    assert len(np.unique(belief.particles[0], axis=1).T) > 0.95 * num, "copies have parted"
+    assert np.array_equal(before.particles, first.particles), "the belief before is as it was"
+
+
+def test_draws_are_the_same_whoever_else_is_in_the_batch(lab: Make) -> None:
+    setup, num = lab(), 5
+    particles = setup.prior.draw(stream_key(1, "test"), np.arange(num), 200)
+    log_weight = np.random.default_rng(1).normal(0, 1, (num, 200))
+    log_weight[2] = 0.0
+    belief = live.evenly(particles)._replace(log_weight=log_weight - log_weight.max(axis=1, keepdims=True))
+    together = draws_of(belief)
+    assert np.array_equal(together[2], particles[2])
+    for i in range(num):
+        alone = live.Belief(*(column[i : i + 1] for column in belief))
+        assert np.array_equal(draws_of(alone)[0], together[i])
 
 
 def test_answers_taken_in_together_or_one_by_one_give_the_same_posterior(lab: Make) -> None:

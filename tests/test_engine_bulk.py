@@ -108,7 +108,7 @@ def test_the_gain_is_that_of_the_live_engine(lab: Make) -> None:
     setup = lab(engine="bulk", num_particles=256, policy="random")
     belief = simulate_sessions(setup, rational, {}, np.arange(20)).state.belief
     same = bulk.live_belief(setup, belief)
-    thin = live.Belief(np.ascontiguousarray(same.particles[:, :, ::2]), same.step)
+    thin = live.evenly(np.ascontiguousarray(same.particles[:, :, ::2]))
     exact = information_gain.expected_gain(setup, thin, belief.log_weight[:, ::2].astype(np.float64))
     found = information_gain.expected_gain_single(setup, belief.particles, belief.log_weight)
     assert found == pytest.approx(exact, abs=1e-4)
@@ -145,7 +145,7 @@ def test_the_posterior_is_that_of_the_live_engine_on_the_same_comparisons() -> N
         sd = np.sqrt((w[i] - mean[:, None]) ** 2 @ weight)
         assert sd == pytest.approx(exact.std(axis=1), rel=0.15)
         log_r = bulk.live_belief(setup, belief).particles[i, setup.num_attributes - 1 + COMPARISON]
-        other = found.particles[0, setup.num_attributes - 1 + COMPARISON]
+        other = live.draws(found)[0, setup.num_attributes - 1 + COMPARISON]
         assert abs(log_r @ weight - other.mean()) < 0.15 * other.std()
 
 

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 def random_belief(setup: Setup, num: int, draws: int, seed: int = 0) -> tuple[live.Belief, Floats]:
     particles = setup.prior.draw(stream_key(seed, "test"), np.arange(num), draws)
-    return live.Belief(particles, np.ones(num)), np.random.default_rng(seed).normal(0, 1, (num, draws))
+    return live.evenly(particles), np.random.default_rng(seed).normal(0, 1, (num, draws))
 
 
 def menu_gain(setup: Setup, belief: live.Belief, log_weight: Floats, menus: NDArray[np.int64]) -> Floats:
@@ -74,5 +74,5 @@ def test_a_person_is_asked_the_same_in_any_batch(lab: Make) -> None:
     belief, log_weight = random_belief(setup, 7, 600)
     together = best_pair(belief, log_weight, setup.cards, setup.pairs)
     for i in range(7):
-        one = live.Belief(belief.particles[i : i + 1], belief.step[i : i + 1])
+        one = live.evenly(belief.particles[i : i + 1])
         assert best_pair(one, log_weight[i : i + 1], setup.cards, setup.pairs)[0] == together[i]

@@ -47,11 +47,11 @@ class Plain(NamedTuple):
 def random_belief(setup: Setup, seed: int, num: int, draws: int, spread: float) -> tuple[live.Belief, np.ndarray]:
     """The prior's particles with log weights of that sd."""
     particles = setup.prior.draw(stream_key(seed, "test"), np.arange(num), draws)
-    return live.Belief(particles, np.ones(num)), np.random.default_rng(seed).normal(0, spread, (num, draws))
+    return live.evenly(particles), np.random.default_rng(seed).normal(0, spread, (num, draws))
 
 
 def plain(setup: Setup, belief: live.Belief, log_weight: np.ndarray, i: int) -> Plain:
-    w = live.intent(belief, setup.num_attributes)[i]
+    w = live.intent_at(belief.particles, setup.num_attributes)[i]
     extra = belief.particles[i, setup.num_attributes - 1 :]
     weight = np.exp(log_weight[i] - log_weight[i].max())
     utility = setup.cards @ w
@@ -168,7 +168,7 @@ def test_the_first_pair_where_tied(lab: Make, policy: ModuleType) -> None:
 def test_where_all_want_the_same_no_answer_is_worth_anything(lab: Make) -> None:
     setup = lab()
     belief, log_weight = random_belief(setup, 2, 4, 40, 1.0)
-    same = live.Belief(np.repeat(belief.particles[:, :, :1], 40, axis=2), belief.step)
+    same = live.evenly(np.repeat(belief.particles[:, :, :1], 40, axis=2))
     draws = draws_of(setup, same, log_weight)
     assert np.abs(posterior_regret.worth(setup, draws)).max() == 0
     assert np.abs(value_of_information.worth(setup, draws)).max() < 1e-7
@@ -232,7 +232,7 @@ def test_both_engines_are_served_alike(after_bulk: tuple[Setup, bulk.Belief], po
     """The same particles in either form, thinned alike: worth within 1e-5."""
     setup, belief = after_bulk
     same = bulk.live_belief(setup, belief)
-    thin = live.Belief(np.ascontiguousarray(same.particles[:, :, ::2]), same.step)
+    thin = live.evenly(np.ascontiguousarray(same.particles[:, :, ::2]))
     exact = policy.worth(setup, draws_of(setup, thin, belief.log_weight[:, ::2].astype(np.float64)))
     found = policy.worth(setup, draws_of_single(setup, belief))
     assert found == pytest.approx(exact, abs=1e-5)
@@ -252,6 +252,6 @@ def test_a_bulk_policy(after_bulk: tuple[Setup, bulk.Belief], name: str) -> None
     for rows in (slice(3, 4), slice(0, 7), slice(7, 40)):
         assert np.array_equal(policy.choose_single(setup, belief.of(rows.start, rows.stop), u[rows]), pair[rows])
     same = bulk.live_belief(setup, belief)
-    thin = live.Belief(np.ascontiguousarray(same.particles[:, :, ::2]), same.step)
+    thin = live.evenly(np.ascontiguousarray(same.particles[:, :, ::2]))
     other = policy.choose(setup, thin, belief.log_weight[:, ::2].astype(np.float64), u)
     assert np.mean(other == pair) >= 0.9  # the others are ties within rounding

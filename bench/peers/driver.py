@@ -90,7 +90,7 @@ class Ours:
 
     def __init__(self, pool: Pool, policy: str, num_particles: int, rounds: int) -> None:
         self.pool, self.policy, self.num_particles, self.rounds = pool, load_policy(policy), num_particles, rounds
-        self.nothing_new, self.u = np.zeros((1, num_particles)), np.zeros((1, 4))
+        self.u, self.everybody = np.zeros((1, 4)), np.array([True])
 
     def begin(self, person: int) -> None:
         """Particles from the prior, no answers."""
@@ -103,16 +103,16 @@ class Ours:
     def choose(self) -> int:
         """The best question of the pool."""
         if self.pool.kind == "pairs":
-            self.question = int(self.policy.choose(self.pool.setup, self.belief, self.nothing_new, self.u)[0])
+            self.question = int(self.policy.choose(self.pool.setup, self.belief, self.belief.log_weight, self.u)[0])
         else:
             cards = self.pool.setup.cards
-            self.question = int(best_menu(self.belief, self.nothing_new, cards, self.pool.questions)[0])
+            self.question = int(best_menu(self.belief, self.belief.log_weight, cards, self.pool.questions)[0])
         return self.question
 
     def learn(self, answer: int) -> None:
         """Take the answer in."""
-        setup, everybody, chosen = self.pool.setup, np.array([True]), np.array([answer])
-        options = setup.cards[None, self.pool.questions[self.question]]
+        setup, everybody, chosen = self.pool.setup, self.everybody, np.array([answer])
+        options = setup.cards.take(self.pool.questions[self.question], axis=0)[None]
         if self.pool.kind == "pairs":
             self.evidence = add_comparison(self.evidence, everybody, options[:, 0], options[:, 1], chosen, True)
         else:

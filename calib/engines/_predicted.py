@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from calib import live
 from calib.choice import comparison_log_probs, menu_log_probs
 from calib.history import STOP
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
-from calib.live import over_people
 from calib.rounds import Answered, Floats, Predicted, State
 from calib.setup import Setup
 
@@ -20,18 +20,18 @@ DRAWS = 128  # or a few more, of the particles, for `answered`
 
 
 def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
-    """Averages over particles. of_person(i): the new answers of person i.
+    """Averages over particles, which may be weighted. of_person(i): the new answers of person i at all of them.
 
     A later answer's particles are weighed by how likely they made the earlier one. Whether and when a run was cut short
     weighs too; it is no answer among options and is not predicted.
     """
-    num = len(state.people)
+    num, weights = len(state.people), np.exp(live.log_weight_of(state.belief))
     probability = np.zeros((num, 3, setup.most_options))
     answer = np.full((num, 3), -1)
 
     def work(low: int, high: int) -> None:
         for i in range(low, high):
-            weight = np.ones(state.belief.particles.shape[2])
+            weight = weights[i]
             for channel, chosen, p in of_person(i):
                 if channel == STOP:
                     weight = weight * p[chosen]
@@ -41,7 +41,7 @@ def predicted(setup: Setup, state: State, of_person: OfPerson) -> Predicted:
                 probability[i, kind, : len(p)] = np.sum(weight * p, axis=1) / weight.sum()
                 weight = weight * p[chosen]
 
-    over_people(work, num)
+    live.over_people(work, num)
     return Predicted(probability, answer)
 
 

@@ -124,7 +124,7 @@ def live_belief(setup: Setup, belief: Belief) -> live.Belief:
     rows = [COMPARISON, TAU]
     moved = setup.prior.mean[rows, None] + setup.prior.sd[rows, None] * others
     particles[:, [extra + r for r in rows]] = moved
-    return live.Belief(particles, belief.step.astype(np.float64))
+    return live.Belief(particles, belief.log_weight.astype(np.float64), belief.step.astype(np.float64))
 
 
 def intent(setup: Setup, belief: Belief) -> NDArray[np.float64]:

@@ -135,7 +135,7 @@ def _particles(state: State, i: int, every: int) -> Floats:
 
 
 def _weights(setup: Setup, state: State, i: int, particles: Floats) -> Floats:
-    return live.intent(live.Belief(particles[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+    return live.intent_at(particles[None], setup.num_attributes)[0]
 
 
 def _graded(setup: Setup, state: State, i: int, seen: Floats, every: int) -> Floats:

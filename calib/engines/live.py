@@ -1,4 +1,4 @@
-"""Every answer counts, and every update moves every particle (calib/live.py).
+"""Every answer counts; particles are reweighed by it and moved where too few still count (calib/live.py).
 
 People are taken to believe the descriptions and to learn at the scenario's rate: the engine `full` infers both.
 """
@@ -33,7 +33,8 @@ def question(setup: Setup, state: State) -> Ints:
     """The question that the policy asks. It knows this round's choice already."""
     policy, kept = load_policy(setup.policy), state.evidence
     assert isinstance(kept, Evidence)
-    log_weight = live.answer_log_likelihood(state.belief, setup.prior, kept, state.in_belief)
+    news = live.answer_log_likelihood(state.belief, setup.prior, kept, state.in_belief)
+    log_weight = state.belief.log_weight + news
     u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
     if hasattr(policy, "ask"):
         return np.asarray(policy.ask(setup, state, log_weight, u))
@@ -57,7 +58,7 @@ def anew(setup: Setup, belief: live.Belief, people: Ints) -> tuple[Setup, live.B
 
     What is believed of the manner is kept as a mean and a standard deviation of each coordinate.
     """
-    manner = belief.particles[0, setup.num_attributes - 1 :]
+    manner = live.draws(belief)[0, setup.num_attributes - 1 :]
     prior = Prior(setup.prior.concentration, manner.mean(axis=1), manner.std(axis=1))
     return replace(setup, prior=prior), live.start(prior, people, setup.seed, setup.num_particles)
 
@@ -69,26 +70,27 @@ def pooled(beliefs: list[live.Belief], share: Floats) -> live.Belief:
     taken = []
     for belief, count in zip(beliefs, np.diff(ends, prepend=0), strict=True):
         # `take` keeps the layout of memory for which everything is compiled
-        taken.append(np.take(belief.particles, (np.arange(count) * num) // max(count, 1), axis=2))
-    return live.Belief(np.concatenate(taken, axis=2), beliefs[int(np.argmax(share))].step)
+        taken.append(np.take(live.draws(belief), (np.arange(count) * num) // max(count, 1), axis=2))
+    return live.evenly(np.concatenate(taken, axis=2))._replace(step=beliefs[int(np.argmax(share))].step)
 
 
 def predict(setup: Setup, state: State) -> Predicted:
     """How probable every option of the new answers was at the particles that have not taken them in."""
-    return predicted(setup, state, lambda i: _options(setup, state, i, int(state.in_belief[i])))
+    x = state.belief.particles
+    return predicted(setup, state, lambda i: _options(setup, state, i, x[i], int(state.in_belief[i])))
 
 
 def answered(setup: Setup, state: State, person: int) -> Answered:
     """All answers of a person, at some of the particles that have taken them in."""
-    every = max(1, state.belief.particles.shape[2] // DRAWS)
-    return answers_at(setup, _options(setup, state, person, 0, every))
+    x = live.draws(type(state.belief)(*(column[person : person + 1] for column in state.belief)))[0]
+    return answers_at(setup, _options(setup, state, person, x[:, :: max(1, x.shape[1] // DRAWS)], 0))
 
 
-def _options(setup: Setup, state: State, i: int, first: int, every: int = 1) -> Options:
-    """Channel, answer and option probabilities of the answers of a person from `first` on."""
-    kept, x = state.evidence, np.ascontiguousarray(state.belief.particles[i, :, ::every])
+def _options(setup: Setup, state: State, i: int, particles: Floats, first: int) -> Options:
+    """Channel, answer and option probabilities of a person's answers from `first` on, at particles (D, P)."""
+    kept, x = state.evidence, np.ascontiguousarray(particles)
     assert isinstance(kept, Evidence)
-    w = live.intent(live.Belief(x[None], state.belief.step[i : i + 1]), setup.num_attributes)[0]
+    w = live.intent_at(x[None], setup.num_attributes)[0]
     found = []
     for a in range(first, int(kept.num_answers[i])):
         channel, count = int(kept.channel[i, a]), int(kept.num_options[i, a])

@@ -6,7 +6,7 @@ and, where it chooses among channels,
 
     ask(setup, state, log_weight, u) -> (N,)   number of a pair, behind them of a probe (calib/probes.py), or -1
 
-belief holds the particles before this round's answers, log_weight (N, P) what those answers reweigh them by, and
+belief holds the particles before this round's answers, log_weight (N, P) what they count with those answers, and
 u (N, 4) uniforms of the stream "policy" for this round, the only randomness that a policy may use.
 """
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from calib.alignment import MIN_RANGE
 from calib.comparisons import TAU, model_of, simplex
 from calib.kernel import COMPARISON
-from calib.live import Belief, Floats, Ints, intent, over_people
+from calib.live import Belief, Floats, Ints, intent_at, over_people
 from calib.setup import Setup
 from calib.vector import BLOCK, Single, Singles, add_rows, empty32, exp32, rows32, total
 
@@ -75,7 +75,7 @@ def draws_of(setup: Setup, belief: Belief, log_weight: Floats) -> Draws:
     for row in share:
         row /= row.sum()
     return Draws(
-        intent(belief, num_attributes).astype(np.float32),
+        intent_at(belief.particles, num_attributes).astype(np.float32),
         np.exp(extra[:, COMPARISON]).astype(np.float32),
         np.exp(np.exp(extra[:, TAU])).astype(np.float32),
         share,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calib.comparisons import Model, card_odds, make_room, model_of, natural
 from calib.gain import best_of_both, best_pair
 from calib.kernel import COMPARISON
-from calib.live import Belief, Floats, Ints, intent, over_people
+from calib.live import Belief, Floats, Ints, intent_at, over_people
 from calib.questions import BEST_OF
 from calib.rounds import State
 from calib.setup import Setup
@@ -40,7 +40,7 @@ def ask(setup: Setup, state: State, log_weight: Floats, u: Floats) -> Ints:
 def expected_gain(setup: Setup, belief: Belief, log_weight: Floats) -> Floats:
     """(N, R) nats that each pair is expected to give, in double precision: what `choose` is held to by a test."""
     num_attributes = setup.num_attributes
-    w = intent(belief, num_attributes)
+    w = intent_at(belief.particles, num_attributes)
     rationality = np.exp(belief.particles[:, num_attributes - 1 + COMPARISON])
     about_equal = np.exp(belief.particles[:, num_attributes - 1 + 6])
     out = np.empty((len(w), len(setup.pairs)))
