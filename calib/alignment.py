@@ -1,22 +1,44 @@
 """Degree of alignment, its extremes, the best setting under a belief, lift and plain-unit regret (definitions 3).
 
-All functions take weights w (N, J, P): P posterior draws a person, or P = 1 for a known intent. Utility is linear, so
-that E U(s, x) = w . phi[s, x] with phi averaged over the map's replicates.
+All functions take intents w (N, V, P): P posterior draws a person, or P = 1 for a known intent. They are the weights
+where utility is linear, V = J; else weights over knots of the aspirations (calib/utility.py). Either way
+E U(s, x) = w . value[s, x] with `Setup.value` averaged over the map's replicates.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from calib import live
 from calib.live import over_people
+from calib.outcomes import scale
 from calib.setup import Setup
+from calib.utility import KNOTS, at_knots, knots, over_knots, value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_STEPS = 201  # of an attribute's scale, in which a change on v is looked for
 MIN_RANGE = 0.02  # a context in which the best and the worst setting differ by less is left out, and counted
+
+
+def intent(setup: Setup, belief: Any) -> Floats:
+    """(N, V, P) of the particles of a belief."""
+    w = live.intent(belief, setup.num_attributes)
+    return w if setup.aspirations is None else over_knots(w, belief.aspirations)
+
+
+def known_intent(setup: Setup, weights: Floats, aspirations: Floats) -> Floats:
+    """(N, V, 1) of weights (N, J), and of aspirations (N, J) where utility is not linear."""
+    w = weights[:, :, None]
+    return w if setup.aspirations is None else over_knots(w, aspirations[:, :, None])
+
+
+def valued(setup: Setup, phi: Floats) -> Floats:
+    """(..., V) of scaled attributes (..., J), outcomes or what is expected of them, what utility is linear in."""
+    return phi if setup.aspirations is None else at_knots(phi)
 
 
 class Extremes(NamedTuple):
@@ -30,7 +52,7 @@ def extremes(setup: Setup, w: Floats) -> Extremes:
     """U_max(x) and U_min(x) of each draw."""
     num, _, draws = w.shape
     best, worst = (np.empty((num, setup.num_contexts, draws)) for _ in range(2))
-    phi = setup.phi[: setup.num_reference]
+    phi = setup.value[: setup.num_reference]
     feasible = setup.feasible[: setup.num_reference]
     over_people(lambda a, b: _extremes(w[a:b], phi, feasible, best[a:b], worst[a:b]), num)
     return Extremes(best, worst)
@@ -43,7 +65,7 @@ def degree(setup: Setup, w: Floats, ends: Extremes, standing: Ints) -> Floats:
     and p(x) is renormalised; if all are, nothing is at stake and the degree is 1.
     """
     out = np.empty((w.shape[0], w.shape[2]))
-    args = setup.phi, setup.feasible, setup.context_p
+    args = setup.value, setup.feasible, setup.context_p
     over_people(
         lambda a, b: _degree(w[a:b], *args, ends.best[a:b], ends.worst[a:b], standing[a:b], out[a:b]), w.shape[0]
     )
@@ -58,7 +80,7 @@ def left_out(setup: Setup, ends: Extremes) -> Floats:
 def best_settings(setup: Setup, w: Floats, ends: Extremes) -> Ints:
     """(N, X) the feasible setting of S_ref with the highest expected degree in each context; the first where tied."""
     out = np.empty((w.shape[0], setup.num_contexts), np.int64)
-    phi = setup.phi[: setup.num_reference]
+    phi = setup.value[: setup.num_reference]
     feasible = setup.feasible[: setup.num_reference]
     over_people(lambda a, b: _best(w[a:b], phi, feasible, ends.best[a:b], ends.worst[a:b], out[a:b]), w.shape[0])
     return out
@@ -67,7 +89,7 @@ def best_settings(setup: Setup, w: Floats, ends: Extremes) -> Ints:
 def context_degree(setup: Setup, w: Floats, ends: Extremes, setting: Ints, context: Ints) -> Floats:
     """(N, P) degree of one setting in one context: what ran in this round."""
     rows = np.arange(w.shape[0])
-    utility = np.sum(w * setup.phi[setting, context][:, :, None], axis=1)
+    utility = np.sum(w * setup.value[setting, context][:, :, None], axis=1)
     best, worst = ends.best[rows, context], ends.worst[rows, context]
     span = best - worst
     value = np.where(span < MIN_RANGE, 1.0, (utility - worst) / np.maximum(span, MIN_RANGE))
@@ -85,7 +107,7 @@ def lift(setup: Setup, w: Floats, ends: Extremes, standing: Ints) -> Floats:
 
 def expected_utility(setup: Setup, w: Floats, standing: Ints) -> Floats:
     """(N, P) E U of a standing configuration over p(x)."""
-    phi = setup.phi[standing, np.arange(setup.num_contexts)[None, :]]  # (N, X, J)
+    phi = setup.value[standing, np.arange(setup.num_contexts)[None, :]]  # (N, X, V)
     return np.sum(np.sum(phi * setup.context_p[None, :, None], axis=1)[:, :, None] * w, axis=1)
 
 
@@ -101,20 +123,25 @@ class PlainRegret(NamedTuple):
 
 
 def plain_regret(setup: Setup, w: Floats, ends: Extremes, standing: Ints) -> list[PlainRegret]:
-    """Plain-unit regret of one person, w (J, P), standing (X,): posterior median and 90% interval per attribute."""
+    """Plain-unit regret of one person, w (V, P), standing (X,): posterior median and 90% interval per attribute."""
     missing = (
         np.sum(ends.best[0] * setup.context_p[:, None], axis=0) - expected_utility(setup, w[None], standing[None])[0]
     )
     missing = np.where(missing > 1e-9, missing, 0.0)  # below it is rounding, not regret
     present = np.sum(setup.phi[standing, np.arange(setup.num_contexts)] * setup.context_p[:, None], axis=0)
+    weights = w if setup.aspirations is None else w.reshape(setup.num_attributes, KNOTS, -1).sum(axis=1)
     out = []
     for j, attribute in enumerate(setup.scenario.attributes):
-        cares = w[j] >= 0.01
+        cares = weights[j] >= 0.01
         if np.mean(cares) < 0.5:
             out.append(PlainRegret(attribute.name, attribute.unit, None, None, None, 0.0))
             continue
-        change = missing[cares] / w[j][cares]
         room = 1.0 - present[j]
+        if setup.aspirations is None:
+            change = missing[cares] / weights[j][cares]
+        else:
+            of_knots = w.reshape(setup.num_attributes, KNOTS, -1)[j][:, cares]
+            change = _change_on_v(setup, of_knots, standing, j, missing[cares])
         span = (attribute.hi - attribute.lo) * (-1.0 if attribute.less_is_better else 1.0)
         low, median, high = np.sort(np.quantile(np.minimum(change, room), [0.05, 0.5, 0.95]) * span)
         out.append(
@@ -128,6 +155,27 @@ def plain_regret(setup: Setup, w: Floats, ends: Extremes, standing: Ints) -> lis
             )
         )
     return out
+
+
+def _change_on_v(setup: Setup, w: Floats, standing: Ints, j: int, missing: Floats) -> Floats:
+    """(P,) by how much attribute j, scaled, has to be better in every run to add `missing` to E U; inf where that is
+    beyond its scale. w (G, P) are the intents' parts of this attribute."""
+    z = setup.map.z[standing, np.arange(setup.num_contexts)]
+    phi = scale(setup.scenario, z)[..., j]  # (X, K)
+    steps = np.linspace(0.0, 1.0, _STEPS)
+    reached = np.empty((_STEPS, KNOTS))
+    for d, step in enumerate(steps):
+        at = value(np, np.minimum(phi + step, 1.0)[..., None], knots()).mean(axis=1)
+        reached[d] = np.sum(at * setup.context_p[:, None], axis=0)
+    gain = np.zeros((_STEPS, w.shape[1]))
+    for g in range(KNOTS):
+        gain += (reached[:, g] - reached[0, g])[:, None] * w[g]
+    after = np.sum(gain < missing - 1e-12, axis=0)
+    at = np.clip(after, 1, _STEPS - 1)
+    low, high = (np.take_along_axis(gain, k[None], axis=0)[0] for k in (at - 1, at))
+    part = np.clip((missing - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
+    found = np.where(after == 0, 0.0, steps[at - 1] + part * (steps[1] - steps[0]))
+    return np.where(after < _STEPS, found, np.inf)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

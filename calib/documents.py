@@ -192,7 +192,7 @@ def estimated_gaps(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
     """The gaps of this round per posterior draw. Without a mute arm a recommendation hides the person's own choice:
     choice and mediation are then null and their sum is given."""
     assert notes.reading is not None and notes.f_hat is not None
-    w = live.intent(state.belief, setup.num_attributes)
+    w = alignment.intent(setup, state.belief)
     realised = setting_number(setup, notes.reading)
     alone, engine = state.commanded, load_engine(setup.engine)
     f_hat = engine.believed(setup, state) if hasattr(engine, "believed") else notes.f_hat
@@ -217,7 +217,7 @@ def stop(
     setup: Setup, state: State, completed: int, reason: str, detail: dict[str, Any], marks: tuple[dict[str, Any], ...]
 ) -> dict[str, Any]:
     """The closing document: why it ended, where the machine stands, and the times that need no truth."""
-    w = live.intent(state.belief, setup.num_attributes)
+    w = alignment.intent(setup, state.belief)
     ends = alignment.extremes(setup, w)
     lift = alignment.lift(setup, w, ends, state.standing)[0]
     lift = lift[np.isfinite(lift)]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.alignment import valued
 from calib.setup import Setup
 
 Floats = NDArray[np.float64]
@@ -27,20 +28,21 @@ class Gaps(NamedTuple):
 def gaps(setup: Setup, w: Floats, f_hat: Floats, context: Ints, alone: Ints, commanded: Ints, realised: Ints) -> Gaps:
     """The six gaps of one round.
 
-    w (N, J, P); f_hat (N, M, J) at the time of the choice, or (N, M, J, P) of each draw; context (N,); alone,
-    commanded, realised (N,) setting numbers: the person's answer without the recommendation, what was commanded, what
-    was read back. The best of each set is taken among the settings that keep all hard limits, so that the first three
-    gaps are never negative.
+    w (N, V, P) as in calib/alignment.py; f_hat (N, M, J) at the time of the choice, or (N, M, J, P) of each draw;
+    context (N,); alone, commanded, realised (N,) setting numbers: the person's answer without the recommendation, what
+    was commanded, what was read back. The best of each set is taken among the settings that keep all hard limits, so
+    that the first three gaps are never negative.
     """
-    phi = setup.phi[:, context].transpose(1, 0, 2)  # (N, S, J)
+    value = setup.value[:, context].transpose(1, 0, 2)  # (N, S, V)
     feasible = setup.feasible[:, context].T  # (N, S)
-    utility = _utilities(phi, w)  # (N, S, P)
+    utility = _utilities(value, w)  # (N, S, P)
     allowed = np.where(feasible[:, :, None], utility, -np.inf)
     achievable = allowed.max(axis=1)
     best = allowed[:, : setup.num_reference].max(axis=1)
     of_modes = allowed[:, setup.mode_setting]  # (N, M, P)
     best_mode = of_modes.max(axis=1)
-    believed = np.where(feasible[:, setup.mode_setting, None], _utilities(f_hat, w), -np.inf)
+    expected = valued(setup, f_hat) if f_hat.ndim == 3 else np.moveaxis(valued(setup, np.moveaxis(f_hat, 2, 3)), 3, 2)
+    believed = np.where(feasible[:, setup.mode_setting, None], _utilities(expected, w), -np.inf)
     pick = believed.argmax(axis=1)  # (N, P)
     believed_best = np.take_along_axis(of_modes, pick[:, None, :], axis=1)[:, 0]
     rows = np.arange(len(context))
@@ -56,7 +58,7 @@ def gaps(setup: Setup, w: Floats, f_hat: Floats, context: Ints, alone: Ints, com
 
 
 def _utilities(features: Floats, w: Floats) -> Floats:
-    """(N, K, P) from features (N, K, J) or (N, K, J, P) and weights (N, J, P), a sum over j in a fixed order."""
+    """(N, K, P) from features (N, K, V) or (N, K, V, P) and weights (N, V, P), a sum over V in a fixed order."""
     features = features if features.ndim == 4 else features[..., None]
     out = np.zeros((features.shape[0], features.shape[1], w.shape[2]))
     for j in range(w.shape[1]):

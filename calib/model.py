@@ -2,7 +2,8 @@
 
 The live engine (calib/live.py) samples the same posterior with a compiled twin; the audit (calib/audit.py) samples this
 graph with NUTS. Parameters: `weights` (J,) on the simplex; `rationality` (3,) by channel; `lapse`, `reliance`,
-`inertia`, `about_equal`. PyMC is slow to import: load this module only where it is needed.
+`inertia`, `about_equal`; `aspirations` (J,) where utility saturates at them (calib/utility.py). PyMC is slow to import:
+load this module only where it is needed.
 """
 
 from collections.abc import Callable
@@ -35,13 +36,18 @@ from calib.history import (
 )
 from calib.mental import EXTRAS, MindPrior
 from calib.prior import Prior
+from calib.utility import Aspirations, aspiration_of, value
 
 
-def build_model(prior: Prior, evidence: Evidence, person: int = 0) -> pm.Model:
-    """The model of one person of the evidence, with one observed potential a channel."""
+def build_model(prior: Prior, evidence: Evidence, person: int = 0, aspirations: Aspirations | None = None) -> pm.Model:
+    """The model of one person of the evidence, with one observed potential a channel.
+
+    With `aspirations`, their prior, options are worth v of their features; of modes, of what is expected, clipped.
+    """
     with pm.Model() as model:
         weights = pm.Dirichlet("weights", a=prior.concentration)
-        for name, (_, log_p) in _answers(_manner(prior), evidence, person, lambda at: weights[None]).items():
+        valued = _valued(_aspirations(aspirations))
+        for name, (_, log_p) in _answers(_manner(prior), evidence, person, lambda at: weights[None], valued).items():
             pm.Potential(name, pt.sum(log_p))
     return model
 
@@ -90,6 +96,21 @@ def build_changing_model(
     return model
 
 
+def _aspirations(prior: Aspirations | None) -> Any:
+    """(J,) a variable of the model under way, None where utility is linear."""
+    if prior is None:
+        return None
+    logits = pm.Normal("logit_aspirations", prior.mean, prior.sd, shape=len(prior.mean))
+    return pm.Deterministic("aspirations", aspiration_of(pt, logits))
+
+
+def _valued(aspirations: Any) -> Callable[[Any], Any]:
+    """From features to what U is linear in; aspirations broadcast with them."""
+    if aspirations is None:
+        return lambda features: features
+    return lambda features: value(pt, pt.clip(features, 0.0, 1.0), aspirations)
+
+
 def _manner(prior: Prior) -> dict[str, Any]:
     """The manner of answering: variables of the model under way."""
     mean, sd = prior.mean, prior.sd
@@ -108,7 +129,11 @@ def _manner(prior: Prior) -> dict[str, Any]:
 
 
 def _answers(
-    manner: dict[str, Any], evidence: Evidence, person: int, weights_at: Callable[[np.ndarray], Any]
+    manner: dict[str, Any],
+    evidence: Evidence,
+    person: int,
+    weights_at: Callable[[np.ndarray], Any],
+    valued: Callable[[Any], Any] = lambda features: features,
 ) -> dict[str, tuple[np.ndarray, Any]]:
     """By channel the numbers (A,) of its answers and their log probabilities (..., A).
 
@@ -124,7 +149,7 @@ def _answers(
         offered = pt.arange(features.shape[1]) < evidence.num_options[person, menus][:, None]
         log_p = menu_log_probs(
             pt,
-            pt.sum(pt.as_tensor(features[menus]) * weights_at(menus)[..., None, :], axis=-1),
+            pt.sum(pt.as_tensor(valued(features[menus])) * weights_at(menus)[..., None, :], axis=-1),
             manner["rationality"][np.minimum(channel[menus], COMPARISON)][:, None],
             manner["lapse"],
             reliance=manner["reliance"],
@@ -135,18 +160,21 @@ def _answers(
         )
         found["menus"] = menus, log_p[..., np.arange(len(menus)), chosen[menus]]
     if len(pairs):
-        difference = pt.sum(pt.as_tensor(features[pairs, 0] - features[pairs, 1]) * weights_at(pairs), axis=-1)
+        a, b = valued(features[pairs, 0]), valued(features[pairs, 1])
+        difference = pt.sum(pt.as_tensor(a - b) * weights_at(pairs), axis=-1)
         log_p = comparison_log_probs(pt, difference, manner["rationality"][COMPARISON], manner["about_equal"])
         found["comparisons"] = pairs, log_p[..., np.arange(len(pairs)), chosen[pairs]]
     return found
 
 
-def build_mind_model(prior: MindPrior, history: History, person: int = 0) -> pm.Model:
+def build_mind_model(
+    prior: MindPrior, history: History, person: int = 0, aspirations: Aspirations | None = None
+) -> pm.Model:
     """The model of one person whose mental model is not known, with one potential a channel.
 
     Parameters: `weights` (J,); `extras` (E,), normal, in the order of calib.mental.EXTRAS; `f_hat` (M, J) before the
     first run. What they expect after n runs of a mode is (1 - e)^n f_hat + e sum_i (1 - e)^(n - i) phi_i, e the
-    learning rate times salience, which is calib.choice.learn repeated.
+    learning rate times salience, which is calib.choice.learn repeated. With `aspirations`, their prior, as build_model.
     """
     num_modes, num_attributes = prior.expectation.shape
     with pm.Model() as model:
@@ -154,14 +182,18 @@ def build_mind_model(prior: MindPrior, history: History, person: int = 0) -> pm.
         extras = pm.Normal("extras", prior.mean, prior.sd, shape=len(EXTRAS))
         spread = pm.Normal("spread", 0.0, 1.0, shape=(num_modes, num_attributes))
         f_hat = pm.Deterministic("f_hat", prior.expectation + pt.exp(extras[mental.BELIEF_SD]) * spread)
-        add_answers(prior, history.of(person, person + 1), weights[None], extras[None], f_hat[None])
+        b = _aspirations(aspirations)
+        of_person = history.of(person, person + 1)
+        add_answers(prior, of_person, weights[None], extras[None], f_hat[None], None if b is None else b[None])
     return model
 
 
-def add_answers(prior: MindPrior, history: History, weights: Any, extras: Any, f_hat: Any) -> None:
+def add_answers(
+    prior: MindPrior, history: History, weights: Any, extras: Any, f_hat: Any, aspirations: Any = None
+) -> None:
     """One potential a channel, of all N people of the history, to the model that is being built.
 
-    weights (N, J); extras (N, E); f_hat (N, M, J) before the first run.
+    weights (N, J); extras (N, E); f_hat (N, M, J) before the first run; aspirations (N, J) where utility is not linear.
     """
     who, at_ = np.nonzero(np.arange(history.kind.shape[1]) < history.num[:, None])
     kind, first, second, option, where, value, cards = (column[who, at_] for column in history[:7])
@@ -169,6 +201,14 @@ def add_answers(prior: MindPrior, history: History, weights: Any, extras: Any, f
     runs, num_runs = _runs(history, num_modes)
     num_runs = num_runs[who, at_]
     rationality = pt.exp(extras[:, :NUM_CHANNELS])
+
+    def valued(features: Any, at: np.ndarray) -> Any:
+        """(A, ..., J) what U is linear in, of features at these entries."""
+        if aspirations is None:
+            return features
+        own = aspirations[who[at]]
+        return _valued(own if features.ndim == 2 else own[:, None])(features)
+
     step = pm.math.sigmoid(extras[:, mental.LEARNING])[:, None] * prior.salience  # (N, J)
 
     def expected(at: np.ndarray) -> Any:
@@ -185,12 +225,14 @@ def add_answers(prior: MindPrior, history: History, weights: Any, extras: Any, f
     for channel, name in ((MODE_CHOICE, "choices"), (ACCEPT_OVERRIDE, "decisions")):
         if len(at := np.flatnonzero(kind == channel)):
             own = who[at]
-            utility = pt.sum(expected(at) * weights[own][:, None], axis=-1)
+            utility = pt.sum(valued(expected(at), at) * weights[own][:, None], axis=-1)
             last = (np.arange(num_modes) == where[at][:, None]).astype(float)
             proposed = np.zeros_like(last)
             if channel == ACCEPT_OVERRIDE:
                 one = np.zeros((len(at), 1))
-                utility = pt.concatenate([utility, pt.sum(first[at] * weights[own], axis=-1)[:, None]], axis=1)
+                utility = pt.concatenate(
+                    [utility, pt.sum(valued(first[at], at) * weights[own], axis=-1)[:, None]], axis=1
+                )
                 last, proposed = np.hstack([last, one]), np.hstack([proposed, one + 1])
             log_p = menu_log_probs(
                 pt,
@@ -207,18 +249,19 @@ def add_answers(prior: MindPrior, history: History, weights: Any, extras: Any, f
 
     def of_outcome(channel: int) -> tuple[np.ndarray, np.ndarray, Any, Any]:
         at = np.flatnonzero(kind == channel)
-        return at, who[at], pt.sum(first[at] * weights[who[at]], axis=-1), rationality[who[at], channel]
+        worth = pt.sum(valued(first[at], at) * weights[who[at]], axis=-1)
+        return at, who[at], worth, rationality[who[at], channel]
 
     if np.any(kind == COMPARISON):
         at, own, utility, r = of_outcome(COMPARISON)
-        difference = utility - pt.sum(second[at] * weights[own], axis=-1)
+        difference = utility - pt.sum(valued(second[at], at) * weights[own], axis=-1)
         log_p = comparison_log_probs(pt, difference, r, pt.exp(extras[own, mental.TAU]))
         pm.Potential("comparisons", pt.sum(log_p[np.arange(len(at)), option[at]]))
     if len(at := np.flatnonzero(kind == BEST_OF)):
         own = who[at]
         log_p = menu_log_probs(
             pt,
-            pt.sum(cards[at] * weights[own][:, None], axis=-1),
+            pt.sum(valued(cards[at], at) * weights[own][:, None], axis=-1),
             rationality[own, COMPARISON][:, None],
             pm.math.sigmoid(extras[own, mental.LAPSE])[:, None],
             offered=(np.arange(cards.shape[1]) < where[at][:, None]).astype(float),

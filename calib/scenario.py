@@ -15,6 +15,7 @@ from typing import Any
 
 from calib.errors import UserError
 from calib.fields import Fields, is_finite
+from calib.utility import ASPIRATION, LEAST, LINEAR, UTILITIES
 from devices.home.plan import survey
 from devices.home.types import OUTCOMES, PATTERNS, UNITS, Context, FloorPlan, Settings
 
@@ -62,7 +63,8 @@ class Population:
     """The distribution of people, which is also the engine's prior.
 
     Weights are Dirichlet. Rationalities and the about-equal threshold are log-normal (median, sd of the log), lapse is
-    logit-normal (median, sd of the logit), reliance and inertia are normal (mean, sd) in units of log odds.
+    logit-normal (median, sd of the logit), reliance and inertia are normal (mean, sd) in units of log odds. Aspirations
+    are logit-normal between calib.utility.LEAST and 1 (median, sd of the logit).
     """
 
     concentration: tuple[float, ...]
@@ -71,6 +73,7 @@ class Population:
     reliance: tuple[float, float]
     inertia: tuple[float, float]
     about_equal: tuple[float, float]
+    aspiration: tuple[tuple[float, float], ...] = ()  # one pair an attribute, () where utility is linear
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ class Scenario:
     worth_of_second: float  # expected degree that a second of the person's attention has to buy; else nothing is asked
     num_particles: int
     change: Change | None = None  # None: intent stays what it is
+    utility: str = LINEAR  # of UTILITIES
 
     @cached_property
     def hash(self) -> str:
@@ -167,6 +171,8 @@ class Scenario:
         whole = asdict(replace(self, file="", text=""))
         if whole["beliefs"] and not whole["beliefs"]["error"]:
             del whole["beliefs"]["error"]
+        if not whole["population"]["aspiration"]:
+            del whole["population"]["aspiration"]
         return digest({k: v for k, v in whole.items() if k not in _LATER or v != _LATER[k]})
 
 
@@ -178,6 +184,7 @@ _LATER = {
     "may_cut_short": False,
     "worth_of_second": 0.0,
     "change": None,
+    "utility": LINEAR,
 }
 
 
@@ -211,6 +218,7 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         raise UserError(f"{file}: is not TOML: {error}; mend that line") from None
     head = top.table("scenario")
     name, version, title = head.text("name"), head.text("version"), head.text("title")
+    utility = head.text("utility", UTILITIES) if "utility" in head.rest() else LINEAR
     head.end()
     thresholds = top.table("thresholds")
     eps, delta = thresholds.number("eps", 0.001, 0.5), thresholds.number("delta", 0.001, 0.5)
@@ -240,7 +248,7 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     known = "beliefs" not in mental_model.rest()
     beliefs = None if known else _beliefs(mental_model, learning_rate, mode_names, names)
     mental_model.end()
-    population = _population(top.table("population"), names)
+    population = _population(top.table("population"), names, utility)
     acceptance = _acceptance(top.table("acceptance"))
     questions = top.table("questions")
     num_cards = questions.integer("num_cards", 2, 24)
@@ -263,6 +271,10 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     worth = questions.number("worth_of_second", 0, 1) if "worth_of_second" in questions.rest() else 0.0
     questions.end()
     change = _change(top.table("change")) if "change" in top.rest() else None
+    if change is not None and utility != LINEAR:
+        raise top.wrong(
+            "change", f"is there and scenario.utility is {utility}, whose engine takes intent for fixed; drop one"
+        )
     effort = top.table("effort")
     kinds = ["choose", "decide", "compare", "good_enough", "ready"]
     may = (("expect", asks_beliefs), ("rate", asks_ratings), ("change", change is not None))
@@ -307,6 +319,7 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         worth_of_second=worth,
         num_particles=num_particles,
         change=change,
+        utility=utility,
     )
 
 
@@ -526,7 +539,7 @@ def _pair(table: Fields, key: str, first: str, second: str, low: float) -> tuple
     return pair
 
 
-def _population(table: Fields, names: tuple[str, ...]) -> Population:
+def _population(table: Fields, names: tuple[str, ...], utility: str = LINEAR) -> Population:
     weights = table.table("concentration")
     concentration = tuple(weights.number(n, 0.05, 1000) for n in names)
     weights.end()
@@ -543,9 +556,24 @@ def _population(table: Fields, names: tuple[str, ...]) -> Population:
         reliance=_pair(table, "reliance", "mean", "sd", -100),
         inertia=_pair(table, "inertia", "mean", "sd", -100),
         about_equal=_pair(table, "about_equal", "median", "sd_log", 1e-6),
+        aspiration=_aspiration(table, names, utility),
     )
     table.end()
     return population
+
+
+def _aspiration(table: Fields, names: tuple[str, ...], utility: str) -> tuple[tuple[float, float], ...]:
+    if utility != ASPIRATION:
+        if "aspiration" in table.rest():
+            raise table.wrong("aspiration", f'is there and utility is {utility}; write scenario.utility = "aspiration"')
+        return ()
+    own = table.table("aspiration")
+    pairs = tuple(_pair(own, n, "median", "sd_logit", 0) for n in names)
+    own.end()
+    for name, (median, _) in zip(names, pairs, strict=True):
+        if not LEAST < median < 1:
+            raise own.wrong(name, f"has the median {median:g}; an aspiration lies between {LEAST:g} and 1")
+    return pairs
 
 
 def _beliefs(

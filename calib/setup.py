@@ -15,6 +15,7 @@ from calib.policies import load_policy
 from calib.prior import Prior, prior_of
 from calib.questions import BEST_OF, GRADES, PROBE, RATING, Pool
 from calib.scenario import ROLES, Scenario, digest
+from calib.utility import ASPIRATION, LEAST, LINEAR, Aspirations, at_knots
 from devices.home.types import OUTCOMES, Settings
 
 Floats = NDArray[np.float64]
@@ -37,7 +38,9 @@ class Setup:
     map: OutcomeMap
     prior: Prior
     mind: MindPrior | None  # None where the scenario's people believe the descriptions
+    aspirations: Aspirations | None  # None where utility is linear
     phi: Floats  # (S, X, J) scaled outcomes, averaged over replicates
+    value: Floats  # (S, X, V) what utility is linear in, averaged likewise: phi, or v at the knots (calib/utility.py)
     feasible: NDArray[np.bool_]  # (S, X) keeps every hard limit
     context_p: Floats  # (X,)
     mode_setting: Ints  # (M,) setting number of each mode
@@ -58,7 +61,7 @@ class Setup:
         kinds, scenario = load_engine(self.engine).LEARNS_FROM, self.scenario
         return Pool(
             pairs=len(self.pairs),
-            probes=self.num_modes * self.num_attributes if scenario.asks_beliefs and PROBE in kinds else 0,
+            probes=self.num_modes * len(scenario.attributes) if scenario.asks_beliefs and PROBE in kinds else 0,
             ratings=int(scenario.asks_ratings and RATING in kinds),
             menus=len(self.menus) if BEST_OF in kinds else 0,
         )
@@ -91,7 +94,7 @@ class Setup:
     @property
     def num_attributes(self) -> int:
         """J."""
-        return len(self.scenario.attributes)
+        return self.cards.shape[1]
 
     @property
     def settings(self) -> tuple[Settings, ...]:
@@ -138,6 +141,8 @@ class Setup:
 
 def usual_engine(scenario: Scenario) -> str:
     """The one that infers what the scenario's people differ in."""
+    if scenario.utility == ASPIRATION:
+        return "exact"
     return "full" if scenario.beliefs else "live"
 
 
@@ -174,6 +179,11 @@ def make_setup(
         raise UserError(f"--particles: the engine {engine} infers nothing and has no particles; leave it out")
     if max_rounds is not None and max_rounds < 1:
         raise UserError(f"--rounds: {max_rounds} is too few; give 1 or more")
+    if scenario.utility != LINEAR and scenario.utility not in getattr(kind, "UTILITIES", ()):
+        raise UserError(
+            f"--engine: {engine} holds for linear utility, and that of {scenario.file} is {scenario.utility}; "
+            "take --engine exact"
+        )
     table = table or outcome_map(scenario)
     columns = [OUTCOMES.index(a.name) for a in scenario.attributes]
     mean = table.z.mean(axis=2)
@@ -198,7 +208,8 @@ def make_setup(
     expectation = scale(scenario, raw)
     if scenario.beliefs is not None and scenario.beliefs.error:
         expectation = expectation + np.array(scenario.beliefs.error)
-    phi = scale(scenario, table.z).mean(axis=2)
+    scaled = scale(scenario, table.z)
+    phi = scaled.mean(axis=2)
     card_setting, card_context = _spread(phi[: scenario.num_reference], feasible, scenario.num_cards)
     card_z = np.round(mean[card_setting, card_context], 1)
     pairs = np.array([(a, b) for a in range(scenario.num_cards) for b in range(a + 1, scenario.num_cards)])
@@ -216,7 +227,9 @@ def make_setup(
         map=table,
         prior=prior_of(scenario.population),
         mind=mind_prior_of(scenario, expectation),
+        aspirations=_aspirations(scenario),
         phi=phi,
+        value=phi if scenario.utility == LINEAR else at_knots(scaled).mean(axis=2),
         feasible=feasible,
         context_p=np.array(scenario.context_p),
         mode_setting=mode_setting,
@@ -236,6 +249,14 @@ def make_setup(
     if hasattr(kind, "check"):
         kind.check(setup)
     return setup
+
+
+def _aspirations(scenario: Scenario) -> Aspirations | None:
+    if scenario.utility == LINEAR:
+        return None
+    median, sd = np.array(scenario.population.aspiration).T
+    share = (median - LEAST) / (1 - LEAST)
+    return Aspirations(np.log(share / (1 - share)), np.ascontiguousarray(sd))
 
 
 def _spread(phi: Floats, feasible: NDArray[np.bool_], num: int) -> tuple[Ints, Ints]:

@@ -64,7 +64,7 @@ def simulate_sessions(
     """
     truth = draw_truth(drawn_from or setup, people, parameters)
     mind = first_mind(drawn_from or setup, people, truth)
-    belief = told(setup, truth.weights) if setup.engine == "oracle" else None
+    belief = told(setup, truth.weights, truth.aspirations) if setup.engine == "oracle" else None
     state = rounds.begin_session(setup, people, belief, in_place=True)
     num = len(people)
     true_degree = np.full((num, setup.max_rounds + 1), np.nan)
@@ -76,7 +76,7 @@ def simulate_sessions(
     while state.active.any():
         was, truth = truth, becomes(model, setup, truth, people, state.round + 1, state.active)
         if setup.engine == "oracle" and truth is not was:
-            belief = told(setup, truth.weights)
+            belief = told(setup, truth.weights, truth.aspirations)
             stands = belief.settings if setup.role == "advisor" else state.standing
             state = replace(state, belief=belief, standing=stands)
         state = rounds.begin_round(setup, state)

@@ -112,9 +112,9 @@ def reference(setup: Setup) -> dict[str, Any] | None:
     """How often the scenario's own rule is wrong in 2,000 simulated people as the engine `bulk` believes of them.
 
     Seconds at first, then from the cache; `engine` and `person` say what it holds for. None for a policy that asks what
-    `bulk` does not learn from.
+    `bulk` does not learn from, and for a utility that it does not hold for.
     """
-    if hasattr(load_policy(setup.policy), "FULL_MENU"):
+    if hasattr(load_policy(setup.policy), "FULL_MENU") or setup.aspirations is not None:
         return None
     held = [setup.scenario.hash, setup.map.sha256, setup.role, setup.policy, setup.max_rounds, code_sha256()]
     path = cache_folder() / f"declaring-{digest(held)}.json"

@@ -20,6 +20,7 @@ from calib.outcomes import scale
 from calib.replay import setup_of
 from calib.scenario import Scenario, load_scenario, load_scenario_text
 from calib.setup import Setup, make_setup
+from calib.utility import LINEAR
 from devices.home.types import OUTCOMES
 from experiments import hamiltonian
 from experiments.convergence import ess_bulk, ess_tail, r_hat
@@ -57,6 +58,8 @@ def infer_journal(
         named = journal.where
     setup = setup_of(runs[0][0])
     scenario = setup.scenario if prior is None else _prior_scenario(prior, setup.scenario)
+    if {scenario.utility, setup.scenario.utility} != {LINEAR}:
+        raise UserError(f"{named}: utility is not linear in these scenarios, and infer holds for linear utility alone")
     evidence = evidence_of(setup, runs, mind_prior(scenario, setup, named), scenario)
     if len(evidence.people) < _LEAST_PEOPLE:
         raise UserError(

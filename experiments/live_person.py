@@ -123,6 +123,7 @@ def truth_document(
     return {
         "person": {
             "weights": {a.name: float(truth.weights[0, j]) for j, a in enumerate(setup.scenario.attributes)},
+            **_aspirations(setup, truth),
             "rationality": [float(v) for v in truth.rationality[0]],
             "lapse": float(truth.lapse[0]),
             "reliance": float(truth.reliance[0]),
@@ -136,6 +137,13 @@ def truth_document(
         | {name: float(clocks[i]) for i, name in enumerate(CLOCKS) if name != "rounds"},
         "rounds": by_round,
     } | ({"changes": _changes(person, len(rounds), degrees, ended)} if hasattr(person.model, "becomes") else {})
+
+
+def _aspirations(setup: Setup, truth: Truth) -> dict[str, Any]:
+    if setup.aspirations is None:
+        return {}
+    named = zip(setup.scenario.attributes, truth.aspirations[0], strict=True)
+    return {"aspirations": {a.name: float(b) for a, b in named}}
 
 
 def _changes(

@@ -24,6 +24,7 @@ from calib.rounds import State
 from calib.scenario import CHANNELS, load_scenario_text
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
+from calib.utility import LINEAR, over_knots
 from experiments.batch import Sessions, simulate_sessions
 from experiments.parts import Part, Plan, make_plan, setup_of_condition
 from experiments.people import load_person
@@ -48,6 +49,7 @@ NUTS = "pymc"
 _REFERENCE_OF = "live"  # whose sessions NUTS looks at
 DEGREE = "degree"
 _CHUNK, _CHUNK_NUTS = 64, 4  # people in a part: what is in memory at once, and a step of the progress bar
+_AT_ONCE = 8  # people whose intents over knots of aspirations are in memory at once
 _THIN, _THIN_NUTS = 10, 50  # one draw in so many is ranked among
 
 
@@ -114,6 +116,8 @@ def make_task(
         raise UserError(f"--particles: the engine {NUTS} has none; leave it out")
     if nuts and load_scenario_text(scenario_text, scenario_file).beliefs is not None:
         raise UserError(f"--engine: {NUTS} takes beliefs for known, and people of {scenario_file} differ in them")
+    if nuts and load_scenario_text(scenario_text, scenario_file).utility != LINEAR:
+        raise UserError(f"--engine: {NUTS} holds for linear utility, and that of {scenario_file} is not; take exact")
     plan = make_plan(
         scenario_file,
         scenario_text,
@@ -242,7 +246,10 @@ def _posterior(setup: Setup, state: State) -> tuple[dict[str, Floats], Floats]:
         own = [engine.own_parameters(setup, belief, i) for i in range(len(w))]
         draws |= {name: np.stack([of_person[name] for of_person in own]) for name in own[0]}
     draws = {name: values for name, values in draws.items() if np.ptp(values) > 0}
-    draws[DEGREE] = alignment.degree(setup, w, alignment.extremes(setup, w), state.standing)
+    draws[DEGREE] = np.empty((len(w), w.shape[2]))
+    for at in (slice(i, i + _AT_ONCE) for i in range(0, len(w), _AT_ONCE)):
+        meant = w[at] if setup.aspirations is None else over_knots(w[at], belief.aspirations[at])
+        draws[DEGREE][at] = alignment.degree(setup, meant, alignment.extremes(setup, meant), state.standing[at])
     log_weight = np.zeros((len(w), w.shape[2])) if weighted is None else weighted.astype(np.float64)
     return draws, log_weight
 
@@ -256,6 +263,8 @@ def _truth(setup: Setup, sessions: Sessions, after: int) -> dict[str, Floats]:
     names = ("rationality[rating]", "aspiration", "spacing")
     found |= {name: truth.rating[:, i] for i, name in enumerate(names)}
     found |= {name: truth.stopping[:, i] for i, name in enumerate(("rationality[stop]", "hazard"))}
+    named = [f"aspiration[{a.name}]" for a in setup.scenario.attributes]
+    found |= dict(zip(named, truth.aspirations.T, strict=False))  # there are none where utility is linear
     return found | {DEGREE: sessions.true_degree[:, after]}
 
 

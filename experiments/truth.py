@@ -11,6 +11,7 @@ from calib.history import RATING, STOP
 from calib.mental import ASPIRATION, BELIEF_SD, HAZARD, LEARNING, SPACING
 from calib.setup import Setup
 from calib.streams import stream_key, uniforms
+from calib.utility import aspiration_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -20,6 +21,7 @@ class Truth(NamedTuple):
     """Intent and manner of answering of N people."""
 
     weights: Floats  # (N, J)
+    aspirations: Floats  # (N, J), (N, 0) where utility is linear
     rationality: Floats  # (N, 3) by channel
     lapse: Floats  # (N,)
     reliance: Floats  # (N,)
@@ -51,7 +53,8 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
     channels. A person's draw depends on the seed and their number only."""
     x = setup.prior.draw(stream_key(setup.seed, "person truth"), people, 1)[:, :, 0]
     weights = simplex(x[:, : setup.num_attributes - 1])
-    ends = alignment.extremes(setup, weights[:, :, None])
+    aspirations = _aspirations(setup, people)
+    ends = alignment.extremes(setup, alignment.known_intent(setup, weights, aspirations))
     extra = x[:, setup.num_attributes - 1 :]
 
     def fixed(name: str, drawn: Floats) -> Floats:
@@ -60,6 +63,7 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
     learning_rate, belief_sd = _mental(setup, people)
     return Truth(
         weights=weights,
+        aspirations=aspirations,
         rationality=fixed("rationality", np.exp(extra[:, :3])),
         lapse=fixed("lapse", 1 / (1 + np.exp(-extra[:, 3]))),
         reliance=fixed("reliance", extra[:, 4]),
@@ -88,11 +92,24 @@ def simplex(ratios: Floats) -> Floats:
 def with_weights(setup: Setup, truth: Truth, who: NDArray[np.bool_], weights: Floats) -> Truth:
     """Those in `who` (N,) with other weights (N, J) from here on."""
     rows = np.flatnonzero(who)
-    ends = alignment.extremes(setup, weights[rows][:, :, None])
+    ends = alignment.extremes(setup, alignment.known_intent(setup, weights[rows], truth.aspirations[rows]))
     held = truth.weights.copy(), truth.best.copy(), truth.worst.copy()
     for column, new in zip(held, (weights[rows], ends.best[:, :, 0], ends.worst[:, :, 0]), strict=True):
         column[rows] = new
     return truth._replace(weights=held[0], best=held[1], worst=held[2])
+
+
+def intent(setup: Setup, truth: Truth) -> Floats:
+    """(N, V, 1) as calib/alignment.py takes it."""
+    return alignment.known_intent(setup, truth.weights, truth.aspirations)
+
+
+def _aspirations(setup: Setup, people: Ints) -> Floats:
+    prior = setup.aspirations
+    if prior is None:
+        return np.empty((len(people), 0))
+    u = uniforms(stream_key(setup.seed, "person aspirations"), people, 0, len(prior.mean))
+    return np.asarray(aspiration_of(np, prior.mean + prior.sd * ndtri(u)))
 
 
 def _mental(setup: Setup, people: Ints) -> tuple[Floats, Floats]:

@@ -147,6 +147,7 @@ def twins(setup: Setup, num: int) -> tuple[rounds.State, Truth, Mind]:
     state = replace(state, context=0 * same, last_mode=same, proposal=4 * same if setup.role == "advisor" else -same)
     truth = Truth(
         weights=np.tile([0.5, 0.3, 0.2], (num, 1)),
+        aspirations=np.empty((num, 0)),
         rationality=np.tile([6.0, 8.0, 4.0], (num, 1)),
         lapse=np.full(num, 0.1),
         reliance=np.full(num, 0.7),

@@ -85,5 +85,5 @@ def test_the_oracle_has_to_be_told(lab: Make) -> None:
     with pytest.raises(AssertionError, match="told the intent"):
         rounds.begin_session(setup, np.arange(3))
     truth = draw_truth(setup, np.arange(3), {})
-    state = rounds.begin_session(setup, np.arange(3), told(setup, truth.weights))
+    state = rounds.begin_session(setup, np.arange(3), told(setup, truth.weights, truth.aspirations))
     assert state.estimate.mean == pytest.approx(np.ones(3), abs=1e-12)

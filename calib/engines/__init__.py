@@ -10,6 +10,7 @@
 
 and, where it wants to,
 
+    UTILITIES: tuple[str, ...]        of calib/utility.py that it holds for, linear alone where it does not say
     check(setup)                      UserError where a scenario or a setup does not suit it
     believed(setup, state)            (N, M, J, P) draws of what people expected at this round's choice
     own_parameters(setup, belief, person)  (P,) draws by name of what it infers beside calib/kernel.py's parameters

@@ -11,7 +11,7 @@ from calib.setup import Setup
 
 def measured(setup: Setup, state: State, belief: Any, diagnostics: live.Diagnostics) -> Measured:
     """What an engine says after a round; `belief.particles` are in the coordinates of calib/kernel.py."""
-    w = live.intent(belief, setup.num_attributes)
+    w = alignment.intent(setup, belief)
     ends = alignment.extremes(setup, w)
     standing = state.standing
     if setup.role == "advisor":

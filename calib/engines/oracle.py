@@ -13,9 +13,11 @@ from calib.alignment import Extremes
 from calib.live import Diagnostics
 from calib.rounds import Estimate, Floats, Ints, Measured, State
 from calib.setup import Setup
+from calib.utility import UTILITIES
 
 TIER = "known"
 PARTICLES = 1
+UTILITIES = UTILITIES
 EVIDENCE = None
 LEARNS_FROM: tuple[int, ...] = ()
 
@@ -23,16 +25,16 @@ LEARNS_FROM: tuple[int, ...] = ()
 class Belief(NamedTuple):
     """One particle a person, the intent itself, with what follows from it once and for all."""
 
-    weights: Floats  # (N, J, 1)
+    intent: Floats  # (N, V, 1)
     best: Floats  # (N, X, 1)
     worst: Floats  # (N, X, 1)
     settings: Ints  # (N, X) the best feasible setting of S_ref in each context
     left_out: Floats  # (N,)
 
 
-def told(setup: Setup, weights: Floats) -> Belief:
-    """The belief that is the intent (N, J)."""
-    w = weights[:, :, None]
+def told(setup: Setup, weights: Floats, aspirations: Floats) -> Belief:
+    """The belief that is the intent: weights (N, J), and aspirations (N, J) where utility is not linear."""
+    w = alignment.known_intent(setup, weights, aspirations)
     ends = alignment.extremes(setup, w)
     return Belief(w, *ends, alignment.best_settings(setup, w, ends), alignment.left_out(setup, ends))
 
@@ -52,8 +54,8 @@ def measure(setup: Setup, state: State) -> Measured:
     belief: Belief = state.belief
     ends = Extremes(belief.best, belief.worst)
     standing = belief.settings if setup.role == "advisor" else state.standing
-    exact = alignment.degree(setup, belief.weights, ends, standing)[:, 0]
-    trial = alignment.context_degree(setup, belief.weights, ends, state.commanded, state.context)[:, 0]
+    exact = alignment.degree(setup, belief.intent, ends, standing)[:, 0]
+    trial = alignment.context_degree(setup, belief.intent, ends, state.commanded, state.context)[:, 0]
     aligned = (exact >= 1 - setup.scenario.eps).astype(np.float64)
     estimate = Estimate(exact, exact, exact, aligned, trial, belief.left_out)
     num = len(exact)

@@ -10,6 +10,7 @@ from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.questions import BEST_OF, GRADES
 from calib.rounds import State
 from calib.setup import Setup
+from calib.utility import value
 from experiments import oracle
 from experiments.truth import TRAITS, Floats, Ints, Mind, Truth
 
@@ -37,10 +38,17 @@ def with_proposal(setup: Setup, mind: Mind, state: State) -> Floats:
 
 def believed_utility(truth: Truth, features: Floats) -> Floats:
     """(N, K) from features (N, K, J), summed in a fixed order: the same bits for any batch."""
-    utility = np.zeros(features.shape[:2])
+    features, utility = valued(truth, features), np.zeros(features.shape[:2])
     for j in range(features.shape[2]):
         utility += features[:, :, j] * truth.weights[:, None, j]
     return utility
+
+
+def valued(truth: Truth, features: Floats) -> Floats:
+    """(N, K, J) what U is linear in: features (N, K, J), or v of them, clipped, at their aspirations."""
+    if not truth.aspirations.shape[1]:
+        return features
+    return np.asarray(value(np, np.clip(features, 0.0, 1.0), truth.aspirations[:, None]))
 
 
 def pick_option(truth: Truth, mind: Mind, features: Floats, proposed: Ints, channel: int, u: Floats) -> Ints:
@@ -72,7 +80,8 @@ def option_values(truth: Truth, mind: Mind, features: Floats, proposed: Ints, ch
 def compare(setup: Setup, truth: Truth, mind: Mind, state: State, u: Floats) -> Ints:
     """0 the first card, 1 the second, 2 about equal. Where nothing is asked the answer does not count."""
     a, b = setup.pairs[np.maximum(state.pair, 0)].T
-    gap = setup.cards[a] - setup.cards[b]
+    shown = valued(truth, setup.cards[np.stack([a, b], axis=1)])
+    gap = shown[:, 0] - shown[:, 1]
     difference = np.zeros(len(u))
     for j in range(gap.shape[1]):
         difference += gap[:, j] * truth.weights[:, j]
