@@ -1,7 +1,8 @@
 """How near the engines' posteriors come to long runs of PyMC on the same answers: `python -m bench.exactness`.
 
 `--engine live`: people of the apartment, comparisons of random pairs of its cards and nothing else. `--engine full`:
-whole sessions of the scenario `beliefs`, a mode choice, a run and a question (pair, probe or rating) a round. The
+whole sessions of the scenario `beliefs`, a mode choice, a run and a question (pair, probe or rating) a round; `exact`:
+the same of the scenario `aspiration`, with a mode choice and a pair, or of the one that `--scenario` names. The
 reference is the model of calib/model.py, sampled by NUTS with `--draws` in each of four chains. Differences are in
 units of its posterior sd; a set is trusted only where R-hat is under 1.01 and nothing diverged.
 """
@@ -38,6 +39,11 @@ Found = tuple[int, int, Draws, Draws, dict[str, float]]  # as `comparisons` says
 
 LEVELS = (0.05, 0.5, 0.95)
 FIGURES = ("mean", "sd", "quantile")
+_USUAL = {  # scenario, policy, particles
+    "live": ("apartment", "random", 4096),
+    "full": ("beliefs", "per_second", 2048),
+    "exact": ("aspiration", "information_gain", 1024),
+}
 
 
 def apart(ours: Floats, reference: Floats) -> dict[str, float]:
@@ -82,18 +88,25 @@ def comparisons(setup: Setup, num: int, rounds: list[int], draws: int) -> Iterat
 
 
 def minds(setup: Setup, num: int, rounds: list[int], draws: int) -> Iterator[Found]:
-    """As `comparisons`, of whole sessions by the engine full."""
-    names = ["learning_rate", "belief_sd", "lapse", "about_equal"]
+    """As `comparisons`, of whole sessions by the engine full or exact."""
+    names = ["learning_rate", "belief_sd", "lapse", "about_equal"] if setup.mind else ["lapse", "about_equal"]
+    aspirations = [f"aspiration[{a.name}]" for a in setup.scenario.attributes] if setup.aspirations else []
     for t in rounds:
         sessions = simulate_sessions(replace(setup, max_rounds=t), rational, {}, np.arange(num))
         kept = sessions.state.evidence
         assert isinstance(kept, History)
+        believed = evidence_of.as_believed(kept, setup.expectation, setup.learning)
         for i in range(num):
             drawn = parameter_draws(setup, sessions.state, i)
-            ours = {name: drawn[name] for name in [*(a.name for a in setup.scenario.attributes), *names]}
-            assert setup.mind is not None
-            found, diagnostics = sample_mind(setup.mind, kept, 1 + i, person=i, draws=draws)
+            ours = {name: drawn[name] for name in [*(a.name for a in setup.scenario.attributes), *aspirations, *names]}
+            how: dict[str, Any] = {"person": i, "draws": draws, "aspirations": setup.aspirations}
+            if setup.mind is not None:
+                found, diagnostics = sample_mind(setup.mind, kept, 1 + i, **how)
+            else:
+                found, diagnostics = sample_posterior(setup.prior, believed, 1 + i, **how)
             theirs = of_weights(setup, found["weights"]) | {name: flat(found[name]) for name in names}
+            if aspirations:
+                theirs |= dict(zip(aspirations, flat(found["aspirations"]), strict=True))
             diagnostics["answers"] = int(np.sum(kept.kind[i, : kept.num[i]] != RUN))
             diagnostics["smallest_share"] = float(sessions.state.diagnostics.ess[i])
             yield i, t, ours, theirs, diagnostics
@@ -128,7 +141,8 @@ def told(rows: list[dict[str, Any]], names: list[str], rounds: list[int]) -> lis
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", default="live", choices=("live", "full"))
+    parser.add_argument("--engine", default="live", choices=tuple(_USUAL))
+    parser.add_argument("--scenario", default=None)
     parser.add_argument("--sets", type=int, default=20, help="people")
     parser.add_argument("--rounds", default="5,20,50")
     parser.add_argument("--draws", type=int, default=10_000, help="of each of four chains")
@@ -137,17 +151,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rounds = [int(t) for t in args.rounds.split(",")]
-    is_live = args.engine == "live"
+    scenario, policy, particles = _USUAL[args.engine]
     setup = make_setup(
-        load_scenario("apartment" if is_live else "beliefs"),
+        load_scenario(args.scenario or scenario),
         role="tool",
-        policy="random" if is_live else "per_second",
+        policy=policy,
         engine=args.engine,
-        num_particles=args.particles or (4096 if is_live else 2048),
+        num_particles=args.particles or particles,
         max_rounds=max(rounds),
         seed=args.seed,
     )
-    rows, found_by = [], comparisons if is_live else minds
+    rows, found_by = [], comparisons if args.engine == "live" else minds
     for person, t, ours, theirs, diagnostics in found_by(setup, args.sets, rounds, args.draws):
         trusted = diagnostics["r_hat"] < 1.01 and diagnostics["divergences"] == 0
         found = {name: apart(ours[name], theirs[name]) for name in ours}

@@ -14,36 +14,52 @@ import numpy as np
 
 from calib import alignment
 from calib.documents import parameter_draws
-from calib.evidence import Evidence
+from calib.evidence import Evidence, as_believed
 from calib.history import History
 from calib.mental import BELIEF_SD, INERTIA, LAPSE, LEARNING, RELIANCE, TAU, MindPrior
 from calib.prior import Prior
 from calib.scenario import CHANNELS
 from calib.session import Session
 from calib.setup import Setup
+from calib.utility import Aspirations, over_knots
 
 CHAINS, TUNE, DRAWS = 4, 1000, 1000
 
 
 def sample_posterior(
-    prior: Prior, evidence: Evidence, seed: int, *, person: int = 0, draws: int = DRAWS, target_accept: float = 0.95
+    prior: Prior,
+    evidence: Evidence,
+    seed: int,
+    *,
+    person: int = 0,
+    draws: int = DRAWS,
+    target_accept: float = 0.95,
+    aspirations: Aspirations | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """NUTS draws of every parameter of one person, (chains, draws, ...), and the diagnostics of the reference."""
     from calib.model import build_model
 
     names = ["weights", "rationality", "lapse", "reliance", "inertia", "about_equal"]
-    return _sample(build_model(prior, evidence, person), names, seed, draws, target_accept)
+    names += ["aspirations"] if aspirations else []
+    return _sample(build_model(prior, evidence, person, aspirations), names, seed, draws, target_accept)
 
 
 def sample_mind(
-    prior: MindPrior, history: History, seed: int, *, person: int = 0, draws: int = DRAWS, target_accept: float = 0.99
+    prior: MindPrior,
+    history: History,
+    seed: int,
+    *,
+    person: int = 0,
+    draws: int = DRAWS,
+    target_accept: float = 0.99,
+    aspirations: Aspirations | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """As `sample_posterior`, of a person whose mental model is not known, with learning_rate and belief_sd."""
     from calib.model import build_mind_model
 
-    found, diagnostics = _sample(
-        build_mind_model(prior, history, person), ["weights", "extras"], seed, draws, target_accept
-    )
+    model, names = build_mind_model(prior, history, person, aspirations), ["weights", "extras"]
+    names += ["aspirations"] if aspirations else []
+    found, diagnostics = _sample(model, names, seed, draws, target_accept)
     extras = found["extras"]
     natural = {
         "weights": found["weights"],
@@ -54,7 +70,7 @@ def sample_mind(
         "about_equal": np.exp(extras[..., TAU]),
         "learning_rate": 1 / (1 + np.exp(-extras[..., LEARNING])),
         "belief_sd": np.exp(extras[..., BELIEF_SD]),
-    }
+    } | ({"aspirations": found["aspirations"]} if aspirations else {})
     return natural, diagnostics
 
 
@@ -81,18 +97,21 @@ def audit(setup: Setup, session: Session) -> dict[str, Any]:
     """The audit document of a session."""
     begun = time.perf_counter()
     state, kept, seed = session.state, session.state.evidence, setup.seed % 2**32
-    if isinstance(kept, History):
-        assert setup.mind is not None
-        found, diagnostics = sample_mind(setup.mind, kept, seed)
+    if isinstance(kept, History) and setup.mind is not None:
+        found, diagnostics = sample_mind(setup.mind, kept, seed, aspirations=setup.aspirations)
     else:
-        found, diagnostics = sample_posterior(setup.prior, kept, seed)
+        known = as_believed(kept, setup.expectation, setup.learning) if isinstance(kept, History) else kept
+        found, diagnostics = sample_posterior(setup.prior, known, seed, aspirations=setup.aspirations)
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in found.items()}
     reference = {a.name: flat["weights"][:, j] for j, a in enumerate(setup.scenario.attributes)}
     reference |= {f"rationality[{c}]": flat["rationality"][:, i] for i, c in enumerate(CHANNELS)}
-    reference |= {name: values for name, values in flat.items() if name not in ("weights", "rationality")}
+    columns = ("weights", "rationality", "aspirations")
+    reference |= {name: values for name, values in flat.items() if name not in columns}
+    w, b = flat["weights"].T[None], flat.get("aspirations", np.empty((1, 0))).T[None]
+    reference |= {f"aspiration[{a.name}]": v for a, v in zip(setup.scenario.attributes, b[0], strict=False)}
     live = parameter_draws(setup, state)
     apart = {name: float((live[name].mean() - v.mean()) / v.std()) for name, v in reference.items()}
-    w = flat["weights"].T[None]
+    w = w if setup.aspirations is None else over_knots(w, b)
     degree = alignment.degree(setup, w, alignment.extremes(setup, w), state.standing)[0]
     names = [a.name for a in setup.scenario.attributes]
     return {

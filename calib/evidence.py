@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.kernel import BEST_OF, COMPARISON
+from calib import history
+from calib.history import RUN, History
+from calib.kernel import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -132,6 +134,30 @@ def add_rating(
 ) -> Evidence:
     """The same: nothing is known of what people aspire to."""
     return evidence
+
+
+def as_believed(told: History, expectation: Floats, learning: Floats) -> Evidence:
+    """The answers of a history as of people who expect (M, J) at first and learn at rates (J,) from what they see."""
+    (num, capacity), (num_modes, num_attributes) = told.kind.shape, expectation.shape
+    out = empty_evidence(num, capacity, max(num_modes + 1, told.cards.shape[2]), num_attributes)
+    none = np.array([-1])
+    for i in range(num):
+        own, f_hat, active = out.of(i, i + 1), expectation.copy(), np.array([True])
+        for a in range(int(told.num[i])):
+            kind, option, last = (column[i, a : a + 1] for column in (told.kind, told.option, told.where))
+            first, second = told.first[i, a : a + 1], told.second[i, a : a + 1]
+            if kind[0] == RUN:
+                f_hat[option[0]] += learning * (first[0] - f_hat[option[0]])
+            elif kind[0] == history.COMPARISON:
+                add_comparison(own, active, first, second, option, in_place=True)
+            elif kind[0] == history.BEST_OF:
+                add_best_of(own, active, told.cards[i : i + 1, a, : last[0]], option, in_place=True)
+            elif kind[0] == history.MODE_CHOICE:
+                add_choice(own, active, MODE_CHOICE, f_hat[None], option, none, last, in_place=True)
+            elif kind[0] == history.ACCEPT_OVERRIDE:
+                offered, proposal = np.concatenate([f_hat, first])[None], np.array([num_modes])
+                add_choice(own, active, ACCEPT_OVERRIDE, offered, option, proposal, last, in_place=True)
+    return out
 
 
 def _copy(evidence: Evidence) -> Evidence:

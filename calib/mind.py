@@ -50,7 +50,7 @@ class Mind:
         """Every `every`th particle, in one block."""
         if every == 1:
             return self
-        flat, value = _flat(self.particles)[:, ::every], self.value.reshape(-1)[::every]
+        flat, value = flattened(self.particles)[:, ::every], self.value.reshape(-1)[::every]
         return Mind(np.ascontiguousarray(flat)[None], value[None], self.step, self.taken)
 
 
@@ -104,13 +104,13 @@ class Mover:
         first_new, particles, value = mind.taken, mind.particles.copy(), mind.value.copy()
         if first_new == story.num:
             return mind, Effort(1.0, 0, 0, 1.0)
-        own = _under(_under(self.key, person), story.num)
+        own = under(under(self.key, person), story.num)
         with_probe = bool(np.any(story.kind[first_new : story.num] == PROBE))
         step, reached, steps, sweeps, first_ess, accept = mind.step, 0.0, 0, 0, 1.0, 1.0
         while reached < 1.0:
             whole, new = self._values(particles, story, first_new, 1.0)
             gain = (whole - value) if steps == 0 or with_probe else (1.0 - reached) * new
-            ess = _effective(gain)
+            ess = effective(gain)
             if steps == 0:
                 first_ess = ess
             scale = 1.0
@@ -119,15 +119,15 @@ class Mover:
                 for _ in range(10 if with_probe else 30):
                     middle = 0.5 * (low + high)
                     gain = self._gain(particles, story, first_new, middle, reached, value, new, with_probe)
-                    low, high = (low, middle) if _effective(gain) < _GATE else (middle, high)
+                    low, high = (low, middle) if effective(gain) < _GATE else (middle, high)
                 scale = max(low, reached + 1e-6)
                 gain = self._gain(particles, story, first_new, scale, reached, value, new, with_probe)
             story.share[first_new : story.num] = scale
-            particles = _resampled(particles, gain, float(uniform_at(_under(own, steps), np.uint64(0))))
+            particles = resampled(particles, gain, float(uniform_at(under(own, steps), np.uint64(0))))
             more = 4 if first_ess < _VERY_FEW else 2 if first_ess < _FEW else 1
             for _ in range(more if scale >= 1.0 else 1):
                 sweeps += 1
-                accept, value = self._sweep(particles, story, first_new, step, _under(own, 1000 + sweeps))
+                accept, value = self._sweep(particles, story, first_new, step, under(own, 1000 + sweeps))
                 step = min(max(step * float(np.exp(0.5 * (accept - _TARGET_ACCEPT))), _STEP_LOW), _STEP_HIGH)
             reached, steps = scale, steps + 1
         return Mind(particles, value, step, story.num), Effort(first_ess, steps, sweeps, accept)
@@ -143,7 +143,7 @@ class Mover:
         extras = np.empty((blocks, len(EXTRAS), width), np.float32)
         for b in range(blocks):
             parameters(particles[b], self.terms, weights[b], extras[b])
-        return _flat(weights), _flat(extras)
+        return flattened(weights), flattened(extras)
 
     def believed(self, mind: Mind, history: History, person: int, row: int, entry: int) -> Floats:
         """(M, J, P) what they expected at an entry of the history's `row` that is taken in or next.
@@ -154,10 +154,10 @@ class Mover:
         cells = self._cells(mind, story_of(history, row), entry)
         num_modes, num_attributes = self.prior.expectation.shape
         mean, var, weights = cells.mean, cells.var, cells.weights
-        at = int(uniform_at(_under(_under(stream_key(self.seed, "mind beliefs"), person), entry), np.uint64(0)) * _POOL)
+        at = int(uniform_at(under(under(stream_key(self.seed, "mind beliefs"), person), entry), np.uint64(0)) * _POOL)
         noise = np.take(self.normals, np.arange(at, at + mean.size), mode="wrap").reshape(mean.shape) * np.sqrt(var)
         first = mean + noise
-        xi = _flat(mind.particles)[num_attributes + len(EXTRAS) :]
+        xi = flattened(mind.particles)[num_attributes + len(EXTRAS) :]
         for g in range(len(self.terms.salience)):
             own = self.terms.group == g
             pull = var[:, own] * weights[own]  # (M, J_g, P)
@@ -170,7 +170,7 @@ class Mover:
     def outlook(self, mind: Mind, history: History, row: int, thin: int) -> tuple[Floats, Floats]:
         """Mean and variance (M, J, P) of what they expect after the history's `row`, at every `thin`th particle."""
         some = mind.thinned(thin)
-        flat = _flat(some.particles)
+        flat = flattened(some.particles)
         cells = self._cells(some, story_of(history, row), int(history.num[row]))
         xi, num_groups = flat[self.prior.expectation.shape[1] + len(EXTRAS) :], len(self.terms.salience)
         mean, var = cells.mean.copy(), cells.var.copy()
@@ -242,7 +242,7 @@ class Mover:
         self, particles: Singles, story: Story, first_new: int, step: float, key: np.uint64
     ) -> tuple[float, Singles]:
         """Move every particle in place; mean acceptance and their values."""
-        factor = _factor(particles)
+        factor = factor_of(particles)
         accept, value = np.empty(len(particles)), np.empty(particles.shape[::2], np.float32)
 
         def work(low: int, high: int) -> None:
@@ -264,23 +264,23 @@ class Mover:
         return float(accept.mean()), value
 
 
-def _flat(blocks: Singles) -> Singles:
+def flattened(blocks: Singles) -> Singles:
     """(R, B W) from (B, R, W)."""
     return np.ascontiguousarray(blocks.transpose(1, 0, 2)).reshape(blocks.shape[1], -1)
 
 
-def _under(key: np.uint64, number: int) -> np.uint64:
+def under(key: np.uint64, number: int) -> np.uint64:
     """The key of a number under a key."""
     return np.uint64(fold(key, np.uint64(number)))
 
 
-def _effective(gain: Singles) -> float:
+def effective(gain: Singles) -> float:
     """Effective share of the particles with weights e^gain."""
     weight = np.exp(gain.ravel().astype(float) - float(gain.max()))
     return float(weight.sum() ** 2 / (weight @ weight) / len(weight))
 
 
-def _resampled(particles: Singles, gain: Singles, offset: float) -> Singles:
+def resampled(particles: Singles, gain: Singles, offset: float) -> Singles:
     """Systematic resampling by weights e^gain over all blocks."""
     blocks, dims, width = particles.shape
     weight = np.cumsum(np.exp(gain.ravel().astype(float) - float(gain.max())))
@@ -322,7 +322,7 @@ def _covariance(x: Singles, centre: Singles, d: int, e: int) -> Single:
 
 
 @njit(**_EACH)
-def _factor(particles: Singles) -> Singles:
+def factor_of(particles: Singles) -> Singles:
     """Lower Cholesky factor (D, D) of the particles' covariance, with a small ridge."""
     blocks, dims, width = particles.shape
     centre = np.zeros(dims, np.float32)

@@ -218,13 +218,16 @@ class Screen:
             f"audit by {audit['engine']}, {size}, {audit['seconds']:.0f} s: {verdict} "
             f"(R-hat {checks['r_hat']:.3f}, ESS {checks['ess_bulk']:.0f}, {checks['divergences']} divergences)"
         )
-        say(f"  {'weight':<18} {'live engine':>16} {'PyMC':>16} {'apart (sd)':>11}")
-        for a in self.setup.scenario.attributes:
-            live, pymc = audit["live"][a.name], audit["parameters"][a.name]
-            say(
-                f"  {a.name:<18} {live['mean']:>7.3f} ± {live['sd']:.3f} {pymc['mean']:>8.3f} ± {pymc['sd']:.3f}"
-                f" {audit['apart_sd'][a.name]:>+11.2f}"
-            )
+        for header, key in (("weight", "{}"), ("aspiration", "aspiration[{}]")):
+            names = [a.name for a in self.setup.scenario.attributes if key.format(a.name) in audit["live"]]
+            if names:
+                say(f"  {header:<18} {'live engine':>16} {'PyMC':>16} {'apart (sd)':>11}")
+            for name in names:
+                live, pymc, off = (audit[part][key.format(name)] for part in ("live", "parameters", "apart_sd"))
+                say(
+                    f"  {name:<18} {live['mean']:>7.3f} ± {live['sd']:.3f} {pymc['mean']:>8.3f} ± {pymc['sd']:.3f}"
+                    f" {off:>+11.2f}"
+                )
         say(f"  degree by PyMC     {gauge(audit['degree'])}")
 
 

@@ -33,8 +33,8 @@ _CHOICES = "person,round,option,chosen,channel,quick,clean\n" + "".join(
 
 def main() -> None:
     """Maps first, then two rounds of two people with everything that a scenario, a role or a policy may ask for."""
-    arena, beliefs = load_scenario("arena"), load_scenario("beliefs")
-    for scenario in (load_scenario("apartment"), arena):  # beliefs has the apartment's
+    arena, beliefs, aspiration = load_scenario("arena"), load_scenario("beliefs"), load_scenario("aspiration")
+    for scenario in (load_scenario("apartment"), arena):  # the others have the apartment's
         print(f"laying out the outcome map of {scenario.name} ...", file=sys.stderr, flush=True)
         make_setup(scenario)
     print("compiling the belief engines ...", file=sys.stderr, flush=True)
@@ -48,14 +48,16 @@ def main() -> None:
             if not hasattr(load_policy(policy), "FULL_MENU"):
                 _live_through(arena, role=role, policy=policy, engine="bulk")
         _live_through(beliefs, role=role, policy="per_second")
+        _live_through(aspiration, role=role)
         _live_through(menus, role=role, policy="per_second")
         _live_through(menus, role=role)
         _live_through(changes, role=role)
     for engine in engine_names():
         _live_through(beliefs, engine=engine)
-    for scenario in (arena, beliefs):  # as single sessions, to their ends
+    for scenario in (arena, beliefs, aspiration):  # as single sessions, to their ends
         for role in ROLES:
             documents(make_setup(scenario, role=role, max_rounds=3, num_particles=64), "rational", 0)
+    for scenario in (arena, beliefs):
         compared(make_setup(scenario, engine="bulk", max_rounds=3), "rational", 4)
     with TemporaryDirectory() as temporary:
         file = Path(temporary) / "choices.csv"

@@ -104,7 +104,13 @@ def test_what_cannot_be_started_is_one_line(data: Path) -> None:
 def test_scenarios_of_the_data_folder_are_offered(data: Path) -> None:
     (data / "mine.toml").write_text((ROOT / "scenarios" / "arena.toml").read_text())
     page = opened()
-    assert page.selectbox(key="simulate-scenario").options == ["apartment", "arena", "beliefs", "out/mine.toml"]
+    assert page.selectbox(key="simulate-scenario").options == [
+        "apartment",
+        "arena",
+        "aspiration",
+        "beliefs",
+        "out/mine.toml",
+    ]
     page.selectbox(key="simulate-scenario").select("out/mine.toml").run()
     assert "calib simulate out/mine.toml" in commands(page)[0] and "out/mine-0" in commands(page)[0]
 

@@ -10,7 +10,7 @@ from devices.home.plant import TICK_S, Home
 from devices.home.types import OUTCOMES, Outcome
 from homes import stepped
 
-NAMES = ("apartment", "arena", "beliefs")
+NAMES = ("apartment", "arena", "aspiration", "beliefs")
 NUM_RUNS = 40
 
 
