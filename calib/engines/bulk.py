@@ -236,7 +236,7 @@ def measure(setup: Setup, state: State) -> Measured:
     belief: Belief = state.belief
     num = len(state.people)
     diagnostics = Diagnostics(np.ones(num), np.zeros(num, np.int64), np.ones(num))
-    out = np.full((6, num), np.nan)
+    out = np.full((num, 6), np.nan)  # a person's figures side by side: a slice is laid out as the whole
     standing = state.standing.copy()
     key = np.uint64(fold(stream_key(setup.seed, "engine moves"), np.uint64(state.round)))
     model, normals, table = model_of(setup), normal_pool(setup.seed, "engine normals"), _table_of(setup)
@@ -263,11 +263,11 @@ def measure(setup: Setup, state: State) -> Measured:
             standing[a:b],
             ran,
             found,
-            out[:, a:b],
+            out[a:b],
         )
 
     over_people(work, num)
-    return Measured(belief, diagnostics, standing, Estimate(*out))
+    return Measured(belief, diagnostics, standing, Estimate(*np.ascontiguousarray(out.T)))
 
 
 class Table(NamedTuple):
@@ -347,7 +347,7 @@ def _measure(
     room: Room,
     out: NDArray[np.float64],
 ) -> None:
-    """out (6, N) in the order of Estimate, of person i with weights in room.gammas; standing (X,) where `advises`."""
+    """out (N, 6) in the order of Estimate, of person i with weights in room.gammas; standing (X,) where `advises`."""
     spans, worsts = belief.span[i], belief.worst[i]
     phi, feasible, context_p, by_context = table.phi, table.feasible, table.context_p, table.by_context
     num, dims, nothing = belief.particles.shape[2], phi.shape[2], _ZERO
@@ -392,15 +392,15 @@ def _measure(
             for p in range(num):
                 trial = (utility[0, p] - worsts[x, p]) * scaled[p]
                 spare[p] = trial if scaled[p] > nothing else _ONE
-            out[4, i] = dot(weight, spare) if feasible[commanded, x] else 0.0
+            out[i, 4] = dot(weight, spare) if feasible[commanded, x] else 0.0
     for p in range(num):
         degree[p] = degree[p] / share[p] if share[p] > nothing else _ONE
     for p in range(num):
         spare[p] = weight[p] if degree[p] >= aligned else nothing
-    out[0, i] = dot(weight, degree)
-    out[1, i], out[2, i] = _interval(degree, weight)
-    out[3, i] = total(spare)
-    out[5, i] = left_out
+    out[i, 0] = dot(weight, degree)
+    out[i, 1], out[i, 2] = _interval(degree, weight)
+    out[i, 3] = total(spare)
+    out[i, 5] = left_out
 
 
 @njit(**_EACH)
