@@ -30,6 +30,7 @@ from calib.mental import EXTRAS, MindPrior
 from calib.questions import PAIR
 from calib.scenario import Beliefs, load_scenario
 from calib.setup import Setup, make_setup
+from calib.state import State
 from experiments.batch import run_outcome
 from experiments.live_person import answer_noise
 from experiments.minds import live_through
@@ -51,7 +52,7 @@ def timed(times: Times, name: str, work: Callable[..., Any], *args: Any) -> Any:
     return found
 
 
-def timed_sessions(setup: Setup, num_people: int) -> tuple[Times, rounds.State]:
+def timed_sessions(setup: Setup, num_people: int) -> tuple[Times, State]:
     """Sessions of people one by one: seconds of each part of each round, and the last one's end."""
     times: Times = {}
     for person in range(-1, num_people):  # person -1 compiles

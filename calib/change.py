@@ -9,9 +9,9 @@ Approximate are: what k is told of the manner (mean and sd of each coordinate, a
 that the least probable hypotheses are dropped. A person's bank is a plain tuple of few; loops over people are here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,7 @@ from calib import live
 from calib.engines import load_engine
 from calib.evidence import Evidence
 from calib.setup import Setup
-
-if TYPE_CHECKING:
-    from calib.rounds import State
+from calib.state import Asked, Bank, Hypothesis, State
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,45 +31,13 @@ ANSWERS = ("changed", "misread", "unsure")
 _STREAM = 32  # a hypothesis draws from the stream of person + (its first round - 1) << _STREAM
 
 
-@dataclass(frozen=True, eq=False)
-class Hypothesis:
-    """The intent is what it has been since round `first`, before which it was drawn anew; 1: it never changed."""
-
-    first: int
-    entries: int  # answers before it
-    log_p: float
-    setup: Setup  # its prior is what was known of the manner at its birth
-    belief: Any  # the engine's, of one person
-    before: Floats  # (2, J) mean and sd of the weights that were believed when it was born
-
-
-class Asked(NamedTuple):
-    """A question of the past, and what was known when it was asked."""
-
-    round: int
-    since: int  # it was about changes after this round
-    p_changed: float
-    likely: int  # round before which the change lay most probably
-    answer: int
-
-
-@dataclass(frozen=True, eq=False)
-class Bank:
-    """One person's hypotheses, oldest first."""
-
-    hypotheses: tuple[Hypothesis, ...]
-    settled: int = 0  # up to this round it is settled whether the intent changed
-    asked: tuple[Asked, ...] = ()
-    volunteered: bool = False  # the person has said by themselves that they changed: it counts with the next answers
-
-
 class Taken(NamedTuple):
     """After a round's answers."""
 
     belief: Any  # the engine's, of everybody: the mixture
     diagnostics: live.Diagnostics  # of the most probable hypothesis
     banks: tuple[Bank, ...]
-    probability: Floats  # (N, 3, K) of every option before they were given, as in calib.rounds.Predicted, and
+    probability: Floats  # (N, 3, K) of every option before they were given, as in calib.state.Predicted, and
     answer: Ints  # (N, 3) the answers
 
 
@@ -83,7 +49,7 @@ def start(setup: Setup, belief: Any, num: int) -> tuple[Bank, ...] | None:
     return tuple(Bank((Hypothesis(1, 0, 0.0, setup, _of(belief, i), nothing),)) for i in range(num))
 
 
-def take_in(setup: Setup, state: "State") -> Taken:
+def take_in(setup: Setup, state: State) -> Taken:
     """The banks after the new answers of a round."""
     engine, num = load_engine(setup.engine), len(state.people)
     banks = list(_banks(state))
@@ -101,7 +67,7 @@ def take_in(setup: Setup, state: "State") -> Taken:
     return Taken(_mixture(engine, banks), diagnostics, tuple(banks), probability, answer)
 
 
-def _taken_in(setup: Setup, engine: ModuleType, state: "State", i: int) -> tuple[Bank, live.Diagnostics, Floats, Ints]:
+def _taken_in(setup: Setup, engine: ModuleType, state: State, i: int) -> tuple[Bank, live.Diagnostics, Floats, Ints]:
     """Person i's bank after the new answers; what the most probable hypothesis had to do for them; and how probable
     every option (3, K) of them was before they were given, and they themselves (3,)."""
     change = setup.scenario.change
@@ -127,7 +93,7 @@ def _taken_in(setup: Setup, engine: ModuleType, state: "State", i: int) -> tuple
     return bank, efforts[likeliest], probability, answer
 
 
-def _advanced(setup: Setup, engine: ModuleType, state: "State", i: int, hazard: float) -> Bank:
+def _advanced(setup: Setup, engine: ModuleType, state: State, i: int, hazard: float) -> Bank:
     """Person i's bank with the hypothesis that the intent has changed before the round under way."""
     bank = _banks(state)[i]
     if state.round <= 1:
@@ -160,7 +126,7 @@ def likely(bank: Bank) -> Hypothesis | None:
     return max(since, key=lambda h: h.log_p) if since else None
 
 
-def asks(setup: Setup, state: "State") -> Masks:
+def asks(setup: Setup, state: State) -> Masks:
     """(N,) whether to ask the person now: did you change what you want, or did I misread you?"""
     change, found = setup.scenario.change, np.zeros(len(state.people), bool)
     if change is None or state.change is None:
@@ -171,7 +137,7 @@ def asks(setup: Setup, state: "State") -> Masks:
     return found & state.active
 
 
-def answered(setup: Setup, state: "State", answer: Ints) -> "State":
+def answered(setup: Setup, state: State, answer: Ints) -> State:
     """After the answer (N,), a number of ANSWERS, of those who were asked: their banks and beliefs on condition of it.
 
     What stands and the degree are not measured again here.
@@ -188,7 +154,7 @@ def answered(setup: Setup, state: "State", answer: Ints) -> "State":
     return replace(state, change=tuple(banks), belief=_mixture(load_engine(setup.engine), banks))
 
 
-def volunteered(state: "State") -> "State":
+def volunteered(state: State) -> State:
     """After a person, of a batch of one, has said that they want something else now."""
     if state.change is None:
         return state
@@ -205,12 +171,12 @@ def _conditioned(bank: Bank, answer: int, error: float) -> Bank:
     return replace(bank, hypotheses=tuple(_normalised(kept or list(bank.hypotheses))))
 
 
-def shown(state: "State") -> dict[str, Any]:
+def shown(state: State) -> dict[str, Any]:
     """What the person is asked: about changes after the round `since`, 0 for the whole session."""
     return {"since": _banks(state)[0].settled, "answers": list(ANSWERS)}
 
 
-def document(setup: Setup, state: "State", person: int = 0) -> dict[str, Any]:
+def document(setup: Setup, state: State, person: int = 0) -> dict[str, Any]:
     """What is believed of a change after a round, and the question if it was asked in it; JSON values."""
     bank = _banks(state)[person]
     most, last = likely(bank), bank.asked[-1] if bank.asked else None
@@ -238,7 +204,7 @@ def _moments(setup: Setup, belief: Any) -> Floats:
     return np.stack([w.mean(axis=1), w.std(axis=1)])
 
 
-def _banks(state: "State") -> tuple[Bank, ...]:
+def _banks(state: State) -> tuple[Bank, ...]:
     assert state.change is not None
     return state.change
 
@@ -252,7 +218,7 @@ def _mixture(engine: ModuleType, banks: list[Bank]) -> Any:
     return type(each[0])(*(np.concatenate(columns) for columns in zip(*each, strict=True)))
 
 
-def _told(state: "State", i: int, h: Hypothesis) -> "State":
+def _told(state: State, i: int, h: Hypothesis) -> State:
     """The state of person i alone, as the engine sees it under a hypothesis: the answers since."""
     kept = state.evidence
     assert isinstance(kept, Evidence)

@@ -14,9 +14,10 @@ from calib.events import Reading
 from calib.gaps import GAPS, gaps
 from calib.identify import identified
 from calib.questions import BEST_OF, GRADES, KINDS, PAIR, PROBE, RATING
-from calib.rounds import CLOCKS, State, is_run
+from calib.rounds import is_run
 from calib.scenario import CHANNELS, Scenario
 from calib.setup import Setup
+from calib.state import CLOCKS, State
 from devices.home.types import OUTCOMES
 
 SCHEMA = 1

@@ -7,8 +7,8 @@ import numpy as np
 from calib import checks
 from calib.consistency import Consistency, consistency, dominates, licence, to_drop
 from calib.engines import load_engine
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 
 
 def prequential(state: State, person: int = 0) -> dict[str, Any] | None:

@@ -14,8 +14,8 @@ from calib.engines import load_engine
 from calib.evidence import CHANNELS, Evidence
 from calib.history import KINDS
 from calib.mental import BELIEF_SD, MindPrior
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 
 SPEAKS = 1 / 3
 

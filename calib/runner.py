@@ -46,9 +46,9 @@ from calib.events import (
 )
 from calib.journal import Journal
 from calib.lead import Lead
-from calib.rounds import State
 from calib.session import Session, begin, has_outcome, step, waiting_for
 from calib.setup import Setup
+from calib.state import State
 from devices.device import Device, DeviceError, Progress
 
 _TICK_S = 1.0

@@ -36,8 +36,8 @@ from calib.events import (
     Tick,
 )
 from calib.questions import KINDS
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from devices.home.types import OUTCOMES
 
 Phase = Literal["choosing", "operator", "running", "asking", "wondering", "satisfied", "paused", "unarmed", "finished"]

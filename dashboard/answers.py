@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from calib.errors import UserError
-from calib.rounds import CLOCKS
+from calib.state import CLOCKS
 from dashboard.data import path_of
 from experiments.analysis import analyse
 from experiments.analysis_data import VERSIONS, Table, as_text, read_table

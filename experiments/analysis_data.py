@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from calib.errors import UserError
 from calib.gaps import GAPS
-from calib.rounds import CLOCKS
+from calib.state import CLOCKS
 
 Column = NDArray[Any]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import UserError
-from calib.rounds import CLOCKS
+from calib.state import CLOCKS
 from calib.timing import ADMINISTRATIVE, ALIGNED
 from experiments import survival
 from experiments.analysis_data import VERSIONS, Table, as_numbers, as_text

@@ -15,8 +15,8 @@ from calib import change, rounds, timing
 from calib.engines.oracle import told
 from calib.gaps import Gaps
 from calib.questions import KINDS
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from devices.home.plant import LOOK_S
 from devices.home.types import OUTCOMES
 from experiments import oracle
@@ -45,7 +45,7 @@ class Sessions:
 
     @property
     def clocks(self) -> Floats:
-        """(N, T + 1, 5) cumulative, in the order of calib.rounds.CLOCKS."""
+        """(N, T + 1, 5) cumulative, in the order of calib.state.CLOCKS."""
         return self.state.clocks
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 
 from calib import honesty
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 
 # After a row's contract and degrees; null where the engine predicts no answers, or nothing was answered or compared.
 COLUMNS: tuple[tuple[str, pa.DataType], ...] = (

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from calib import timing
 from calib.events import CUT_SHORT
 from calib.questions import KINDS
-from calib.rounds import CLOCKS, State, is_run
+from calib.rounds import is_run
 from calib.session import Session
 from calib.setup import Setup
+from calib.state import CLOCKS, State
 from calib.streams import stream_key, uniforms
 from devices.home.types import OUTCOMES
 from experiments import oracle

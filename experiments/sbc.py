@@ -20,9 +20,9 @@ from calib import alignment, live
 from calib.engines import engine_names, load_engine
 from calib.errors import UserError
 from calib.evidence import Evidence
-from calib.rounds import State
 from calib.scenario import CHANNELS, load_scenario_text
 from calib.setup import Setup
+from calib.state import State
 from calib.streams import stream_key, uniforms
 from calib.utility import LINEAR, over_knots
 from experiments.batch import Sessions, simulate_sessions

@@ -4,8 +4,8 @@ import numpy as np
 
 from calib import rounds
 from calib.questions import PAIR
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from experiments.batch import run_outcome
 from experiments.live_person import answer_noise
 from experiments.people import rational

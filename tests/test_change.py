@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from calib import change, live, rounds
-from calib.change import CHANGED, MISREAD, UNSURE, Bank
+from calib.change import CHANGED, MISREAD, UNSURE
 from calib.errors import UserError
 from calib.events import Answer, Ask, ChangedMind
 from calib.replay import fold
 from calib.scenario import Change, Scenario, load_scenario_text
 from calib.session import Session, begin, step, waiting_for
 from calib.setup import Setup
+from calib.state import Bank, State
 from cli._terminal import _value
 from exact_change import exact, log_likelihoods
 from experiments.batch import Sessions, simulate_sessions
@@ -210,13 +211,13 @@ def test_p_changed_is_the_share_of_those_who_changed(lab: Make, small: Scenario)
 # --- the question --------------------------------------------------------------------------------------------------
 
 
-def asked_state(lab: Make, small: Scenario, error: float = 0.0) -> tuple[Setup, rounds.State]:
+def asked_state(lab: Make, small: Scenario, error: float = 0.0) -> tuple[Setup, State]:
     """A person in the round in which they are asked."""
     scenario = changing(small, ask_at=0.5, every=2, hazard=0.3, answer_error=error)
     setup = lab(scenario=scenario, role="advisor", seed=5, max_rounds=6, num_particles=128)
-    found: list[rounds.State] = []
+    found: list[State] = []
 
-    def watch(state: rounds.State, taken_in: bool) -> None:
+    def watch(state: State, taken_in: bool) -> None:
         if taken_in and not found and change.asks(setup, state)[0]:
             found.append(replace(state, in_place=False))
 
@@ -229,7 +230,7 @@ def test_an_answer_conditions_the_bank(lab: Make, small: Scenario) -> None:
     setup, state = asked_state(lab, small)
     before, zero = (state.change or ())[0], np.zeros(1)
 
-    def after(value: int) -> tuple[rounds.State, Bank]:
+    def after(value: int) -> tuple[State, Bank]:
         told = rounds.change_told(setup, state, np.array([value]), zero + 6, zero + 6)
         return told, (told.change or ())[0]
 

@@ -12,9 +12,9 @@ from calib.engines import engine_names
 from calib.events import Answer, Apply, Arm, Ask, Event, LinkBack, LinkLost, Quit, Reading, Ready, Record
 from calib.evidence import Evidence
 from calib.outcomes import scale
-from calib.rounds import CLOCKS
 from calib.session import begin, step
 from calib.setup import Setup
+from calib.state import CLOCKS
 from devices.home.types import OUTCOMES
 from experiments.batch import Sessions, simulate_sessions
 from experiments.live_person import make_person, truth_document

@@ -13,6 +13,7 @@ from calib.choice import comparison_log_probs, learn, menu_log_probs, softplus
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.questions import PAIR
 from calib.setup import Setup
+from calib.state import State
 from calib.streams import stream_key, uniforms
 from experiments.people import load_person
 from experiments.truth import Mind, Truth
@@ -139,7 +140,7 @@ def test_people_compare_as_the_engine_expects(lab: Callable[..., Setup]) -> None
     assert chisquare(np.bincount(answers, minlength=3), p * num).pvalue > 0.001
 
 
-def twins(setup: Setup, num: int) -> tuple[rounds.State, Truth, Mind]:
+def twins(setup: Setup, num: int) -> tuple[State, Truth, Mind]:
     """One person many times over in the first round, all with the same proposal in the same context."""
     setup = replace(setup, num_particles=2)  # the belief does not matter here
     state = rounds.begin_round(setup, rounds.begin_session(setup, np.arange(num)))

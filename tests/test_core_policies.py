@@ -17,8 +17,8 @@ from calib.kernel import COMPARISON
 from calib.policies import load_policy, policy_names
 from calib.policies.information_gain import expected_gain
 from calib.questions import PAIR
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from calib.streams import stream_key, uniforms
 from experiments.batch import simulate_sessions
 from experiments.people import load_person, person_names

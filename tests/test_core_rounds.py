@@ -9,12 +9,13 @@ from scipy.stats import chisquare
 
 from calib import rounds
 from calib.setup import Setup
+from calib.state import State
 
 Make = Callable[..., Setup]
 ZERO = np.zeros(1)
 
 
-def choose(setup: Setup, state: rounds.State, context: int, option: int) -> rounds.State:
+def choose(setup: Setup, state: State, context: int, option: int) -> State:
     """One person's choice in this context."""
     state = rounds.begin_round(setup, state)
     state = replace(state, context=np.array([context]))

@@ -13,9 +13,9 @@ from calib.documents import parameter_draws
 from calib.engines import exact, load_engine
 from calib.evidence import as_believed
 from calib.policies import policy_names
-from calib.rounds import State
 from calib.scenario import Scenario, load_scenario
 from calib.setup import Setup
+from calib.state import State
 from calib.utility import value
 from experiments.batch import simulate_sessions
 from experiments.expand import documents

@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 from calib import live, rounds
 from calib.choice import comparison_log_probs, menu_log_probs
 from calib.engines import load_engine
-from calib.rounds import Predicted, State
 from calib.setup import Setup
+from calib.state import Predicted, State
 from halfway import before_measuring
 
 Make = Callable[..., Setup]

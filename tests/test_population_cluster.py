@@ -163,7 +163,7 @@ def test_a_worker_of_other_code_is_refused(two: Cluster, tmp_path: Path, monkeyp
 
 
 def test_no_scheduler_or_something_else_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_S", 2.0)
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
     for address in (f"tcp://127.0.0.1:{free_port()}", "carrier-pigeon://roof", "127.0.0.1", "tcp://127.0.0.1:99999999"):
         with pytest.raises(UserError, match=r"--scheduler .*no Dask scheduler answers there"):
             on(address, plan_of(), tmp_path / "out")

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from calib import alignment, live
-from calib.rounds import Estimate, Floats, Measured, State
 from calib.setup import Setup
+from calib.state import Estimate, Floats, Measured, State
 
 
 def measured(setup: Setup, state: State, belief: Any, diagnostics: live.Diagnostics) -> Measured:

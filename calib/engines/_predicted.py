@@ -8,14 +8,14 @@ from calib import live
 from calib.choice import comparison_log_probs, menu_log_probs
 from calib.history import STOP
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
-from calib.rounds import Answered, Floats, Predicted, State
 from calib.setup import Setup
+from calib.state import Answered, Floats, Predicted, State
 
 # channel, answer and option probabilities (K, P) of each answer, of a person
 Options = list[tuple[int, int, Floats]]
 OfPerson = Callable[[int], Options]
 
-_SLOT = {MODE_CHOICE: 0, ACCEPT_OVERRIDE: 0, COMPARISON: 1}  # of calib.rounds.Predicted
+_SLOT = {MODE_CHOICE: 0, ACCEPT_OVERRIDE: 0, COMPARISON: 1}  # of calib.state.Predicted
 DRAWS = 128  # or a few more, of the particles, for `answered`
 
 

@@ -25,8 +25,8 @@ from calib.comparisons import TAU, Model, Room, gammas_of, log_target, make_room
 from calib.kernel import COMPARISON, NUM_EXTRA
 from calib.live import Diagnostics, over_people
 from calib.policies import load_policy
-from calib.rounds import Estimate, Measured, State
 from calib.setup import Setup
+from calib.state import Estimate, Measured, State
 from calib.streams import fold, stream_key, uniform_at, uniforms
 from calib.vector import (
     BLOCK,

@@ -25,8 +25,8 @@ from calib.mind import flattened
 from calib.outcomes import scale
 from calib.policies import load_policy
 from calib.questions import GRADES
-from calib.rounds import Answered, Estimate, Floats, Ints, Measured, Predicted, State
 from calib.setup import Setup
+from calib.state import Answered, Estimate, Floats, Ints, Measured, Predicted, State
 from calib.streams import stream_key, uniforms
 from calib.utility import FEW_KNOTS, UTILITIES, at_knots, over_knots, value
 from calib.vector import Singles

@@ -22,8 +22,8 @@ from calib.mental import ASPIRATION, BELIEF_SD, HAZARD, INERTIA, LAPSE, LEARNING
 from calib.mind import Mind, Mover
 from calib.policies import load_policy
 from calib.questions import GRADES
-from calib.rounds import Answered, Floats, Ints, Measured, Predicted, State
 from calib.setup import Setup
+from calib.state import Answered, Floats, Ints, Measured, Predicted, State
 from calib.streams import stream_key, uniforms
 from calib.vector import Singles
 

@@ -14,8 +14,8 @@ from calib.engines._predicted import answered as answers_at
 from calib.evidence import Evidence
 from calib.policies import load_policy
 from calib.prior import Prior
-from calib.rounds import Answered, Floats, Ints, Measured, Predicted, State
 from calib.setup import Setup
+from calib.state import Answered, Floats, Ints, Measured, Predicted, State
 from calib.streams import stream_key, uniforms
 
 TIER = "intent"

@@ -11,8 +11,8 @@ import numpy as np
 from calib import alignment
 from calib.alignment import Extremes
 from calib.live import Diagnostics
-from calib.rounds import Estimate, Floats, Ints, Measured, State
 from calib.setup import Setup
+from calib.state import Estimate, Floats, Ints, Measured, State
 from calib.utility import UTILITIES
 
 TIER = "known"

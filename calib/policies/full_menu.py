@@ -7,8 +7,8 @@ import numpy as np
 
 from calib.live import Belief, Floats, Ints
 from calib.questions import BEST_OF
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 
 FULL_MENU = True  # the setup's only menu is all of its cards
 

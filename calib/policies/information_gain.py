@@ -15,8 +15,8 @@ from calib.gain import best_of_both, best_pair
 from calib.kernel import COMPARISON
 from calib.live import Belief, Floats, Ints, intent_at, over_people
 from calib.questions import BEST_OF
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from calib.vector import Single, Singles, exp32, log32, rows32, total
 
 _THIN = 2  # of single-precision particles every second one: after resampling neighbours are alike

@@ -20,8 +20,8 @@ from calib.live import Belief, Floats, Ints, over_people
 from calib.policies import posterior_regret
 from calib.policies._draws import EACH, FAST, Draws, Table, best_of_draws, draws_of, draws_of_single, table_of
 from calib.policies.posterior_regret import centred_rows
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from calib.vector import Single, Singles, rows32, total
 
 _BINS = 8  # of what may be said

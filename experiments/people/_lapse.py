@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from calib.questions import BEST_OF
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from experiments.people import rational
 from experiments.truth import Floats, Ints, Mind, Truth
 

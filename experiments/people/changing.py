@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from calib.change import UNSURE
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from calib.streams import stream_key, uniforms
 from experiments.people import rational
 from experiments.truth import Floats, Ints, Mind, Truth, simplex, with_weights

@@ -6,8 +6,8 @@ The belief of the machine knows nobody like this, so this is a test of a wrong m
 import numpy as np
 
 from calib.questions import GRADES
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from experiments.people import rational
 from experiments.truth import Floats, Ints, Mind, Truth
 

@@ -1,7 +1,7 @@
 """As `rational`, but what was learned fades: after every round beliefs go back towards the descriptions."""
 
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from experiments.people import rational
 from experiments.truth import Floats, Mind, Truth
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from experiments import oracle
 from experiments.people import rational
 from experiments.truth import Floats, Mind, Truth

@@ -6,8 +6,8 @@ no attribute tells apart are about equal, and of such options the first is taken
 
 import numpy as np
 
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from experiments.people import rational
 from experiments.people._lapse import answer_unless_lapsing, by_rule
 from experiments.truth import Floats, Ints, Mind, Truth

@@ -8,8 +8,8 @@ from calib import choice, probes, rounds
 from calib.change import CHANGED, MISREAD
 from calib.kernel import ACCEPT_OVERRIDE, COMPARISON, MODE_CHOICE
 from calib.questions import BEST_OF, GRADES
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from calib.utility import value
 from experiments import oracle
 from experiments.truth import TRAITS, Floats, Ints, Mind, Truth

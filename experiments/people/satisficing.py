@@ -6,8 +6,8 @@ compare outcome cards as anybody, and lapse as anybody.
 
 import numpy as np
 
-from calib.rounds import State
 from calib.setup import Setup
+from calib.state import State
 from experiments.people import rational
 from experiments.truth import Floats, Ints, Mind, Truth
 
