@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.history import RATING, STOP
 from calib.questions import GRADES
 from calib.scenario import Scenario
 
@@ -34,6 +35,16 @@ EXTRAS = (
     "log_belief_sd",
 )
 LAPSE, RELIANCE, INERTIA, TAU, ASPIRATION, SPACING, HAZARD, LEARNING, BELIEF_SD = range(5, len(EXTRAS))
+# What the engine `live` does not infer, by the name in documents, with its place among EXTRAS.
+OWN = {
+    "learning_rate": LEARNING,
+    "belief_sd": BELIEF_SD,
+    "rationality[rating]": RATING,
+    "aspiration": ASPIRATION,
+    "spacing": SPACING,
+    "rationality[stop]": STOP,
+    "hazard": HAZARD,
+}
 
 
 class MindPrior(NamedTuple):

@@ -20,7 +20,7 @@ from calib.exact import Held, Mover
 from calib.exact_kernel import INTENT_ROWS, terms_of
 from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, RATING, STOP
 from calib.live import over_people
-from calib.mental import ASPIRATION, BELIEF_SD, HAZARD, LEARNING, SPACING
+from calib.mental import ASPIRATION, HAZARD, OWN, SPACING
 from calib.mind import flattened
 from calib.outcomes import scale
 from calib.policies import load_policy
@@ -36,15 +36,6 @@ PARTICLES = 1024
 EVIDENCE = history
 LEARNS_FROM = tuple(range(len(questions.KINDS)))
 UTILITIES = UTILITIES
-_OWN = {  # parameters that the engine `live` does not have, each with its place among EXTRAS
-    "learning_rate": LEARNING,
-    "belief_sd": BELIEF_SD,
-    "rationality[rating]": RATING,
-    "aspiration": ASPIRATION,
-    "spacing": SPACING,
-    "rationality[stop]": STOP,
-    "hazard": HAZARD,
-}
 _SMALLEST = 1e-12  # share of a knot: a log ratio has to be finite
 
 
@@ -55,7 +46,7 @@ class Belief(NamedTuple):
     step: Floats  # (N,)
     held: Singles  # (N, B, D', W) in those of calib/exact_kernel.py
     aspirations: Floats  # (N, J, P), (N, 0, P) where utility is linear
-    own: Floats  # (N, 7, P) those of _OWN, as EXTRAS has them
+    own: Floats  # (N, 7, P) those of OWN, as EXTRAS has them
 
 
 @lru_cache(maxsize=8)
@@ -83,7 +74,7 @@ def _belief(setup: Setup, blocks: Singles, step: Floats) -> Belief:
     num, num_particles, last = len(blocks), blocks.shape[1] * blocks.shape[3], _attributes(setup) - 1
     particles = np.empty((num, last + len(INTENT_ROWS), num_particles))
     aspirations = np.empty((num, last + 1 if setup.aspirations else 0, num_particles))
-    own, of_own, mover = np.empty((num, len(_OWN), num_particles)), list(_OWN.values()), mover_of(setup)
+    own, of_own, mover = np.empty((num, len(OWN), num_particles)), list(OWN.values()), mover_of(setup)
     for i in range(num):
         w, b, extras = mover.natural(blocks[i])
         particles[i, :last] = _ratios(w)
@@ -290,7 +281,7 @@ def own_parameters(setup: Setup, belief: Belief, person: int) -> dict[str, Float
     found = dict(zip(names, belief.aspirations[person], strict=False))  # there are none where utility is linear
     if setup.mind is None:
         return found
-    x = dict(zip(_OWN, belief.own[person], strict=True))
+    x = dict(zip(OWN, belief.own[person], strict=True))
     found |= {"learning_rate": 1 / (1 + np.exp(-x["learning_rate"])), "belief_sd": np.exp(x["belief_sd"])}
     if setup.pool.ratings:
         found |= {name: np.exp(x[name]) for name in ("rationality[rating]", "spacing")}

@@ -18,7 +18,7 @@ from calib.engines._predicted import answered as answers_at
 from calib.errors import UserError
 from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, RATING, STOP
 from calib.live import over_people
-from calib.mental import ASPIRATION, BELIEF_SD, HAZARD, INERTIA, LAPSE, LEARNING, RELIANCE, SPACING, TAU
+from calib.mental import INERTIA, LAPSE, OWN, RELIANCE, TAU
 from calib.mind import Mind, Mover
 from calib.policies import load_policy
 from calib.questions import GRADES
@@ -31,16 +31,6 @@ TIER = "full"
 PARTICLES = 2048
 EVIDENCE = history
 LEARNS_FROM = tuple(range(len(questions.KINDS)))
-# Parameters that the engine `live` does not have, each with its place among EXTRAS.
-_OWN = {
-    "learning_rate": LEARNING,
-    "belief_sd": BELIEF_SD,
-    "rationality[rating]": RATING,
-    "aspiration": ASPIRATION,
-    "spacing": SPACING,
-    "rationality[stop]": STOP,
-    "hazard": HAZARD,
-}
 _INTENT_ROWS = [0, 1, 2, LAPSE, RELIANCE, INERTIA, TAU]  # of EXTRAS, in the order of calib/kernel.py
 
 
@@ -51,7 +41,7 @@ class Belief(NamedTuple):
     step: Floats  # (N,)
     mind: Singles  # (N, B, D', W) in those of calib/mind_kernel.py
     value: Singles  # (N, B, W)
-    own: Floats  # (N, 7, P) those of _OWN, as EXTRAS has them
+    own: Floats  # (N, 7, P) those of OWN, as EXTRAS has them
 
 
 def check(setup: Setup) -> None:
@@ -87,7 +77,7 @@ def start(setup: Setup, people: Ints) -> Belief:
 def _belief(setup: Setup, blocks: Singles, value: Singles, step: Floats) -> Belief:
     num, last = len(blocks), setup.num_attributes - 1
     particles = np.empty((num, last + len(_INTENT_ROWS), setup.num_particles))
-    own, of_own = np.empty((num, len(_OWN), setup.num_particles)), list(_OWN.values())
+    own, of_own = np.empty((num, len(OWN), setup.num_particles)), list(OWN.values())
     mover = mover_of(setup)
     for i in range(num):
         w, extras = mover.parameters(blocks[i])
@@ -239,7 +229,7 @@ def _options(setup: Setup, state: State, i: int, first: int, every: int = 1) -> 
 
 def own_parameters(setup: Setup, belief: Belief, person: int) -> dict[str, Floats]:
     """(P,) draws of what the engine `live` takes for known, and of how runs are rated and cut short where they are."""
-    x = dict(zip(_OWN, belief.own[person], strict=True))
+    x = dict(zip(OWN, belief.own[person], strict=True))
     found = {"learning_rate": 1 / (1 + np.exp(-x["learning_rate"])), "belief_sd": np.exp(x["belief_sd"])}
     if setup.pool.ratings:
         found |= {name: np.exp(x[name]) for name in ("rationality[rating]", "spacing")}
