@@ -25,6 +25,7 @@ from calib.mental import (
     EXTRAS,
     HAZARD,
     INERTIA,
+    INTENT_ROWS,
     LAPSE,
     LEARNING,
     RELIANCE,
@@ -38,7 +39,6 @@ from calib.utility import LEAST, Aspirations
 from calib.vector import Single, Singles, exp32, log32, rows32
 
 E = len(EXTRAS)
-INTENT_ROWS = [0, 1, 2, LAPSE, RELIANCE, INERTIA, TAU]  # of EXTRAS, in the order of calib/kernel.py
 _ZERO, _HALF, _ONE, _TWO = (np.float32(v) for v in (0.0, 0.5, 1.0, 2.0))
 _LEAST, _SPAN = np.float32(LEAST), np.float32(1.0 - LEAST)
 _FAR = np.float32(80.0)

@@ -35,6 +35,7 @@ EXTRAS = (
     "log_belief_sd",
 )
 LAPSE, RELIANCE, INERTIA, TAU, ASPIRATION, SPACING, HAZARD, LEARNING, BELIEF_SD = range(5, len(EXTRAS))
+INTENT_ROWS = [0, 1, 2, LAPSE, RELIANCE, INERTIA, TAU]  # of EXTRAS, in the order of calib/kernel.py
 # What the engine `live` does not infer, by the name in documents, with its place among EXTRAS.
 OWN = {
     "learning_rate": LEARNING,

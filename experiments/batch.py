@@ -92,9 +92,11 @@ def simulate_sessions(
             ready_s = setup.scenario.effort_s["ready"]
             state = rounds.spend(state, attention_s=ready_s, wall_s=ready_s, effort=1.0)
         z, robot_s = run_outcome(setup, state)
-        patience_s = patience_of(model, setup, truth, state, answer_noise(setup, state, "cut_short"))
-        robot_s, cut_short = ended_by_then(robot_s, patience_s)
-        watching = replace(state, active=state.active & ~cut_short)
+        cut_short, watching = None, state
+        if setup.learns_from_cuts:
+            patience_s = patience_of(model, setup, truth, state, answer_noise(setup, state, "cut_short"))
+            robot_s, cut_short = ended_by_then(robot_s, patience_s)
+            watching = replace(state, active=state.active & ~cut_short)
         mind = model.experience(setup, truth, mind, watching, z)
         state = rounds.question(setup, rounds.outcome(setup, state, z, robot_s, robot_s, cut_short))
         for kind in np.unique(state.kind[state.active & (state.kind >= 0)]).tolist():

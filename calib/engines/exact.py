@@ -13,21 +13,21 @@ import numpy as np
 
 from calib import exact, history, live, questions
 from calib.choice import grade_log_probs, stop_log_prob
+from calib.engines._asked import asked
 from calib.engines._measured import measured
+from calib.engines._own import of_mind
 from calib.engines._predicted import DRAWS, Options, option_probability, predicted
 from calib.engines._predicted import answered as answers_at
 from calib.exact import Held, Mover
-from calib.exact_kernel import INTENT_ROWS, terms_of
+from calib.exact_kernel import terms_of
 from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, RATING, STOP
 from calib.live import over_people
-from calib.mental import ASPIRATION, HAZARD, OWN, SPACING
+from calib.mental import ASPIRATION, HAZARD, INTENT_ROWS, OWN, SPACING
 from calib.mind import flattened
 from calib.outcomes import scale
-from calib.policies import load_policy
 from calib.questions import GRADES
 from calib.setup import Setup
 from calib.state import Answered, Estimate, Floats, Ints, Measured, Predicted, State
-from calib.streams import stream_key, uniforms
 from calib.utility import FEW_KNOTS, UTILITIES, at_knots, over_knots, value
 from calib.vector import Singles
 
@@ -133,13 +133,7 @@ def question(setup: Setup, state: State) -> Ints:
                 log_weight[i] = mover.new_answers(held_of(state, i), kept, i)
 
     over_people(work, num)
-    u, policy = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4), load_policy(setup.policy)
-    flat, belief = _flat(setup), _flat_belief(setup, state.belief)
-    if hasattr(policy, "ask"):
-        number: Ints = policy.ask(flat, replace(state, belief=belief), log_weight, u)
-        return number
-    pair: Ints = policy.choose(flat, belief, log_weight, u)
-    return pair
+    return asked(_flat(setup), replace(state, belief=_flat_belief(setup, state.belief)), log_weight)
 
 
 def outlook(setup: Setup, state: State, i: int, thin: int) -> tuple[Floats, Floats]:
@@ -279,14 +273,4 @@ def own_parameters(setup: Setup, belief: Belief, person: int) -> dict[str, Float
     """(P,) draws of what the engine `live` does not have or takes for known."""
     names = [f"aspiration[{a.name}]" for a in setup.scenario.attributes]
     found = dict(zip(names, belief.aspirations[person], strict=False))  # there are none where utility is linear
-    if setup.mind is None:
-        return found
-    x = dict(zip(OWN, belief.own[person], strict=True))
-    found |= {"learning_rate": 1 / (1 + np.exp(-x["learning_rate"])), "belief_sd": np.exp(x["belief_sd"])}
-    if setup.pool.ratings:
-        found |= {name: np.exp(x[name]) for name in ("rationality[rating]", "spacing")}
-    if setup.learns_from_cuts:
-        found |= {name: np.exp(x[name]) for name in ("rationality[stop]", "hazard")}
-    if setup.pool.ratings or setup.learns_from_cuts:
-        found["aspiration"] = x["aspiration"]
-    return found
+    return found if setup.mind is None else found | of_mind(setup, belief.own[person])

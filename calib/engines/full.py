@@ -12,26 +12,25 @@ from numpy.typing import NDArray
 
 from calib import history, live, mind, questions
 from calib.choice import grade_log_probs, stop_log_prob
+from calib.engines._asked import asked
 from calib.engines._measured import measured
+from calib.engines._own import of_mind
 from calib.engines._predicted import DRAWS, Options, option_probability, predicted
 from calib.engines._predicted import answered as answers_at
 from calib.errors import UserError
 from calib.history import ACCEPT_OVERRIDE, BEST_OF, COMPARISON, MODE_CHOICE, RATING, STOP
 from calib.live import over_people
-from calib.mental import INERTIA, LAPSE, OWN, RELIANCE, TAU
+from calib.mental import INTENT_ROWS, OWN
 from calib.mind import Mind, Mover
-from calib.policies import load_policy
 from calib.questions import GRADES
 from calib.setup import Setup
 from calib.state import Answered, Floats, Ints, Measured, Predicted, State
-from calib.streams import stream_key, uniforms
 from calib.vector import Singles
 
 TIER = "full"
 PARTICLES = 2048
 EVIDENCE = history
 LEARNS_FROM = tuple(range(len(questions.KINDS)))
-_INTENT_ROWS = [0, 1, 2, LAPSE, RELIANCE, INERTIA, TAU]  # of EXTRAS, in the order of calib/kernel.py
 
 
 class Belief(NamedTuple):
@@ -76,14 +75,14 @@ def start(setup: Setup, people: Ints) -> Belief:
 
 def _belief(setup: Setup, blocks: Singles, value: Singles, step: Floats) -> Belief:
     num, last = len(blocks), setup.num_attributes - 1
-    particles = np.empty((num, last + len(_INTENT_ROWS), setup.num_particles))
+    particles = np.empty((num, last + len(INTENT_ROWS), setup.num_particles))
     own, of_own = np.empty((num, len(OWN), setup.num_particles)), list(OWN.values())
     mover = mover_of(setup)
     for i in range(num):
         w, extras = mover.parameters(blocks[i])
         log_w = np.log(np.maximum(w.astype(np.float64), 1e-30))
         particles[i, :last] = log_w[:-1] - log_w[-1:]
-        particles[i, last:] = extras[_INTENT_ROWS]
+        particles[i, last:] = extras[INTENT_ROWS]
         own[i] = extras[of_own]
     return Belief(particles, step, blocks, value, own)
 
@@ -100,12 +99,7 @@ def question(setup: Setup, state: State) -> Ints:
                 log_weight[i] = mover.values(mind_of(state, i), kept, i)[1].ravel()
 
     over_people(work, len(state.people))
-    u, policy = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4), load_policy(setup.policy)
-    if hasattr(policy, "ask"):
-        number: Ints = policy.ask(setup, state, log_weight, u)
-        return number
-    pair: Ints = policy.choose(setup, state.belief, log_weight, u)
-    return pair
+    return asked(setup, state, log_weight)
 
 
 def outlook(setup: Setup, state: State, i: int, thin: int) -> tuple[Floats, Floats]:
@@ -229,12 +223,4 @@ def _options(setup: Setup, state: State, i: int, first: int, every: int = 1) -> 
 
 def own_parameters(setup: Setup, belief: Belief, person: int) -> dict[str, Floats]:
     """(P,) draws of what the engine `live` takes for known, and of how runs are rated and cut short where they are."""
-    x = dict(zip(OWN, belief.own[person], strict=True))
-    found = {"learning_rate": 1 / (1 + np.exp(-x["learning_rate"])), "belief_sd": np.exp(x["belief_sd"])}
-    if setup.pool.ratings:
-        found |= {name: np.exp(x[name]) for name in ("rationality[rating]", "spacing")}
-    if setup.learns_from_cuts:
-        found |= {name: np.exp(x[name]) for name in ("rationality[stop]", "hazard")}
-    if setup.pool.ratings or setup.learns_from_cuts:
-        found["aspiration"] = x["aspiration"]
-    return found
+    return of_mind(setup, belief.own[person])

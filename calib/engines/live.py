@@ -8,15 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from calib import evidence, live, questions
+from calib.engines._asked import asked
 from calib.engines._measured import measured
 from calib.engines._predicted import DRAWS, Options, option_probability, predicted
 from calib.engines._predicted import answered as answers_at
 from calib.evidence import Evidence
-from calib.policies import load_policy
 from calib.prior import Prior
 from calib.setup import Setup
 from calib.state import Answered, Floats, Ints, Measured, Predicted, State
-from calib.streams import stream_key, uniforms
 
 TIER = "intent"
 PARTICLES = None
@@ -31,14 +30,10 @@ def start(setup: Setup, people: Ints) -> live.Belief:
 
 def question(setup: Setup, state: State) -> Ints:
     """The question that the policy asks. It knows this round's choice already."""
-    policy, kept = load_policy(setup.policy), state.evidence
+    kept = state.evidence
     assert isinstance(kept, Evidence)
     news = live.answer_log_likelihood(state.belief, setup.prior, kept, state.in_belief)
-    log_weight = state.belief.log_weight + news
-    u = uniforms(stream_key(setup.seed, "policy"), state.people, state.round, 4)
-    if hasattr(policy, "ask"):
-        return np.asarray(policy.ask(setup, state, log_weight, u))
-    return np.asarray(policy.choose(setup, state.belief, log_weight, u))
+    return asked(setup, state, state.belief.log_weight + news)
 
 
 def measure(setup: Setup, state: State) -> Measured:
