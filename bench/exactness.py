@@ -39,6 +39,7 @@ Found = tuple[int, int, Draws, Draws, dict[str, float]]  # as `comparisons` says
 
 LEVELS = (0.05, 0.5, 0.95)
 FIGURES = ("mean", "sd", "quantile")
+_ACCEPT = (0.95, 0.99, 0.998)  # what NUTS aims at, the next where trajectories diverged
 _USUAL = {  # scenario, policy, particles
     "live": ("apartment", "random", 4096),
     "full": ("beliefs", "per_second", 2048),
@@ -78,7 +79,11 @@ def comparisons(setup: Setup, num: int, rounds: list[int], draws: int) -> Iterat
             for i in range(num):
                 ours = {a.name: w[i, j] for j, a in enumerate(setup.scenario.attributes)}
                 ours |= {"rationality": np.exp(extra[i, COMPARISON]), "about_equal": np.exp(extra[i, 6])}
-                found, diagnostics = sample_posterior(setup.prior, kept, 1 + i, person=i, draws=draws)
+                for accept in _ACCEPT:
+                    how = {"person": i, "draws": draws, "target_accept": accept}
+                    found, diagnostics = sample_posterior(setup.prior, kept, 1 + i, **how)
+                    if not diagnostics["divergences"]:
+                        break
                 theirs = of_weights(setup, found["weights"])
                 theirs |= {
                     "rationality": flat(found["rationality"])[COMPARISON],

@@ -37,6 +37,8 @@ _TARGET_ACCEPT = 0.85
 _MAX_STAGES = 40
 _MOST_MOVES = 8
 _KEPT = 0.25  # correlation of a coordinate with what it was before the moves, beyond that of chance
+_STUCK = 0.004  # share of the particles that may have been refused by every move
+_SHORTER, _MOST_SHORTER = 0.5, 4  # of each further move's step to that of the one before
 _ZERO, _HALF, _ONE = (np.float32(v) for v in (0.0, 0.5, 1.0))
 _EACH = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}  # without reordering
 _SUMS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
@@ -433,19 +435,38 @@ def _resample(x: Floats, share: Singles, offset: float) -> None:
 def _rejuvenate(
     x: Floats, step: float, prior: Prior, story: Rows, normals: Singles, key: np.uint64, room: Room, rest: Room
 ) -> tuple[float, float]:
-    """Moves of all particles x (D, P) in place, until they say little of where they stood; step and last acceptance."""
+    """Moves of all particles x (D, P) in place, until they say little of where they stood; step and last acceptance.
+
+    By shorter steps then, while too many have been refused every time.
+    """
     dims, num = x.shape
-    stood, here, rate = rows32(dims, num), rows32(1, num), 0.0
+    stood, here, first, rate = rows32(dims, num), rows32(1, num), rows32(1, num)[0], 0.0
     for d in range(dims):
         mean = _mean(x, d)
         for p in range(num):
             stood[d, p] = x[d, p] - mean
+    for p in range(num):
+        first[p] = x[0, p]
     for m in range(_MOST_MOVES):
         rate = _move(x, step, prior, story, normals, fold(key, np.uint64(1 + m)), room, rest)
         step = min(max(step * np.exp(0.7 * (rate - _TARGET_ACCEPT)), _STEP_LOW), _STEP_HIGH)
         if _kept(x, stood, here) < _KEPT + 2.0 / np.sqrt(num):
             break
+    for m in range(_MOST_SHORTER):  # copies in a narrow tail would stay where they are, and gather
+        if _never_moved(x[0], first) < _STUCK * num:
+            break
+        short = _SHORTER ** (1 + m) * step
+        _move(x, short, prior, story, normals, fold(key, np.uint64(1 + _MOST_MOVES + m)), room, rest)
     return step, rate
+
+
+@njit(**_EACH)
+def _never_moved(x: Floats, first: Singles) -> int:
+    """How many particles still stand where they stood, by a coordinate (P,)."""
+    count = 0
+    for p in range(x.shape[0]):
+        count += np.float32(x[p]) == first[p]
+    return count
 
 
 @njit(**_EACH)

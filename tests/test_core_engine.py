@@ -15,7 +15,8 @@ from calib.kernel import COMPARISON
 from calib.live import draws as draws_of
 from calib.live import evenly, intent, update
 from calib.prior import Prior
-from calib.setup import Setup
+from calib.scenario import load_scenario
+from calib.setup import Setup, make_setup
 from calib.streams import stream_key
 from experiments.batch import simulate_sessions
 from experiments.people import load_person
@@ -132,6 +133,28 @@ def test_a_surprising_answer_enters_by_steps_and_the_posterior_is_right(lab: Mak
     w = intent(belief, 3)[0]
     assert np.abs((w.mean(axis=1) - mean) / sd).max() < 0.08
     assert w.std(axis=1) == pytest.approx(sd, rel=0.05)
+
+
+def test_copies_part_also_where_the_usual_step_is_too_long() -> None:
+    """The particle of the highest rationality, where the posterior is narrow, counts as much as a tenth of all.
+
+    Every move of the usual length refused 32 of its copies, and only those: they would gather, answer by answer.
+    """
+    num = 4096
+    setup = make_setup(load_scenario("apartment"), engine="live", num_particles=num, seed=1)
+    rng, evidence, w = np.random.default_rng(1), empty_evidence(1, 41, 2, 6), [0.45, 0.04, 0.03, 0.32, 0.12, 0.04]
+    for _ in range(41):
+        a, b = rng.random((2, 6))
+        evidence = compare(evidence, list(a), list(b), int((a - b) @ w < 0))
+    known = evidence._replace(num_answers=evidence.num_answers - 1)
+    belief, _ = update(live.start(setup.prior, ONE, 3, num), setup.prior, known, np.array([0]), ONE, 3, ALL)
+    x, log_weight = draws_of(belief), np.zeros((1, num))
+    log_weight[0, np.argmax(x[0, 5 + COMPARISON])] = np.log(num / 9)
+    heavy = live.Belief(x, log_weight - log_weight.max(), belief.step)
+    after, diagnostics = update(heavy, setup.prior, evidence, known.num_answers, ONE, 3, ALL)
+    assert diagnostics.stages[0] > 0
+    _, copies = np.unique(after.particles[0], axis=1, return_counts=True)
+    assert copies.max() < 0.004 * num
 
 
 def test_while_enough_particles_count_they_are_only_reweighed(lab: Make) -> None:
