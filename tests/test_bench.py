@@ -55,7 +55,7 @@ def test_sides_are_asked_in_turns(lab: Make, make_peer: Callable[[Pool], Process
     pool = pool_of(lab(num_particles=64), kind)
     peer = make_peer(pool)
     assert peer.about == {"ready": True, "version": "0", "points": 32, "kind": kind}
-    both = ask_person(pool, {"ours": Here(Ours(pool, "information_gain", 64, 4)), "peer": peer}, 3, 4)
+    both = ask_person(pool, {"ours": Here(Ours(pool, "information_gain", 64, 4)), "peer": peer}, 3, 4, "round")
     alone = ask_person(pool, {"ours": Here(Ours(pool, "information_gain", 64, 4))}, 3, 4)
     assert np.array_equal(both["ours"].degrees, alone["ours"].degrees)
     assert np.array_equal(both["ours"].answers, alone["ours"].answers)

@@ -1,9 +1,9 @@
 """This project beside ADOpy, BoTorch's preference GP and APReL in one run: `make bench-peers`.
 
 The same simulated people, the same pool of questions, the same seeds; each peer in an environment of its own under the
-cache, on one thread, driven over a pipe, a round of every side in turns (docs/peers.md). Prints the seconds of a round,
-update and choice, as measured and as ratios, and the rounds to sustained true alignment with paired differences. What
-cannot be installed is said.
+cache, on one thread, driven over a pipe, all rounds of a person with each side in turns (docs/peers.md). Prints the
+seconds of a round, update and choice, as measured and as ratios, and the rounds to sustained true alignment with paired
+differences. What cannot be installed is said.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,12 @@ OURS = "ours, information_gain"
 PARTICLES = 4096
 MENU_PEOPLE, MENU_ROUNDS = 4, 15
 WARM_ROUNDS = 3
-MEASURES = (("median", "seconds", 0.5), ("p99", "seconds", 0.99), ("processor", "processor_s", 0.5))
+MEASURES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
+    ("median", "seconds", np.median),
+    ("mean", "seconds", np.mean),
+    ("p99", "seconds", partial(np.quantile, q=0.99)),
+    ("processor", "processor_s", np.median),
+)
 
 # what is asked of whom: side -> (peer, options of its setup)
 MENUS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,6 +68,7 @@ def measured(
     pythons: dict[str, Path],
     people: int,
     rounds: int,
+    turns: str,
 ) -> dict[str, list[Asked]]:
     """Each side's people. own: side -> policy."""
     sides: dict[str, Side] = {
@@ -80,7 +88,7 @@ def measured(
         found: dict[str, list[Asked]] = {name: [] for name in sides}
         begun = time.perf_counter()
         for person in range(people):
-            for name, asked in ask_person(pool, sides, person, rounds).items():
+            for name, asked in ask_person(pool, sides, person, rounds, turns).items():
                 found[name].append(asked)
             spent = time.perf_counter() - begun
             print(f"{pool.kind}: {person + 1} of {people} people, {spent:.0f} s", file=sys.stderr, flush=True)
@@ -92,18 +100,18 @@ def measured(
 def speeds(found: dict[str, list[Asked]], rng: np.random.Generator) -> dict[str, Any]:
     """Each side's milliseconds of a round, and as multiples of ours with 95% intervals over people (bootstrap)."""
     out: dict[str, Any] = {name: {} for name in found}
-    for label, field, share in MEASURES:
+    for label, field, of in MEASURES:
         taken = {
             name: np.array([getattr(asked, field) for asked in people]) for name, people in found.items()
         }  # (N, T)
         ours = taken[OURS]
         draws = rng.integers(0, len(ours), (1000, len(ours)))
         for name, theirs in taken.items():
-            ratios = [np.quantile(theirs[d], share) / np.quantile(ours[d], share) for d in draws]
+            ratios = [of(theirs[d]) / of(ours[d]) for d in draws]
             low, high = np.quantile(ratios, [0.025, 0.975])
-            estimate = np.quantile(theirs, share) / np.quantile(ours, share)
+            estimate = of(theirs) / of(ours)
             ratio = {"estimate": float(estimate), "low": float(low), "high": float(high)}
-            out[name][label] = {"ms": float(np.quantile(theirs, share)) * 1e3, "of_ours": ratio}
+            out[name][label] = {"ms": float(of(theirs)) * 1e3, "of_ours": ratio}
     return out
 
 
@@ -142,6 +150,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default=",".join(PEERS), metavar="A,B", help="peers (all)")
     parser.add_argument("--no-menus", action="store_true", help="without the menus of three")
+    parser.add_argument(
+        "--turns", choices=("round", "person"), default="person", help="after which another asks (person)"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     unknown = set(args.only.split(",")) - set(PEERS) - {""}
@@ -160,11 +171,12 @@ def main() -> None:
     pairs, menus = pools(args.seed)
     rng = np.random.default_rng(args.seed)
     own = {OURS: "information_gain"}
-    found: dict[str, Any] = {"particles": PARTICLES, "seed": args.seed, "cores": os.cpu_count(), "missing": missing}
+    found: dict[str, Any] = {"particles": PARTICLES, "seed": args.seed, "turns": args.turns, "cores": os.cpu_count()}
+    found["missing"] = missing
     if not args.no_menus:
-        asked = measured(menus, own, MENUS, pythons, MENU_PEOPLE, MENU_ROUNDS)
+        asked = measured(menus, own, MENUS, pythons, MENU_PEOPLE, MENU_ROUNDS, args.turns)
         found["menus"] = {"people": MENU_PEOPLE, "rounds": MENU_ROUNDS, "speeds": speeds(asked, rng)}
-    asked = measured(pairs, own | {"ours, hybrid": "hybrid"}, PAIRS, pythons, args.people, args.rounds)
+    asked = measured(pairs, own | {"ours, hybrid": "hybrid"}, PAIRS, pythons, args.people, args.rounds, args.turns)
     found["pairs"] = {"people": args.people, "rounds": args.rounds, "speeds": speeds(asked, rng)}
     found["pairs"]["restricted_to"] = args.rounds - pairs.setup.scenario.horizon
     found["pairs"]["alignment"] = alignments(pairs, asked, args.rounds)
@@ -182,8 +194,8 @@ def told(found: dict[str, Any]) -> list[str]:
         if kind in found:
             of = found[kind]
             lines += [f"{what}, {of['people']} people, {of['rounds']} rounds, seed {found['seed']}", ""]
-            lines += ["| side | median | p99 | processor, median | of ours: median | p99 | processor |"]
-            lines += ["|---|---|---|---|---|---|---|"]
+            labels = " | ".join(label for label, *_ in MEASURES)
+            lines += [f"| side | {labels} | of ours: {labels} |", "|---" * (1 + 2 * len(MEASURES)) + "|"]
             for name, row in of["speeds"].items():
                 cells = [f"{row[label]['ms']:.2f} ms" for label, *_ in MEASURES]
                 cells += [told_ratio(row[label]["of_ours"]) for label, *_ in MEASURES]

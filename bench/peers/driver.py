@@ -186,8 +186,8 @@ class Asked(NamedTuple):
     answers: Ints  # (T,)
 
 
-def ask_person(pool: Pool, sides: dict[str, Side], person: int, rounds: int) -> dict[str, Asked]:
-    """The same person asked by each side, in turns: a round of every one, then the next round."""
+def ask_person(pool: Pool, sides: dict[str, Side], person: int, rounds: int, turns: str = "person") -> dict[str, Asked]:
+    """The same person asked by each side, in turns: a round of every one and then the next, or all rounds of each."""
     setup, people = pool.setup, np.array([person])
     truth = draw_truth(setup, people, {})
     key = stream_key(setup.seed, "peers answers")
@@ -195,14 +195,16 @@ def ask_person(pool: Pool, sides: dict[str, Side], person: int, rounds: int) -> 
         name: Asked(np.empty(rounds), np.empty(rounds), np.zeros(rounds + 1), np.empty(rounds, np.int64))
         for name in sides
     }
-    question = {name: side.ask({"begin": person})["question"] for name, side in sides.items()}
-    for t in range(1, rounds + 1):
-        u = uniforms(key, people, t, 1)[:, 0]
-        for name, side in sides.items():
-            answer = answer_of(pool, truth, question[name], u)
-            reply = side.ask({"answer": answer})
-            question[name] = reply["question"]
-            asked[name].seconds[t - 1], asked[name].processor_s[t - 1] = reply["seconds"], reply["processor_s"]
-            asked[name].answers[t - 1] = answer
-            asked[name].degrees[t] = true_degree(setup, truth, standing_of(setup, reply)[None])[0]
+    every = range(1, rounds + 1)
+    order = [(t, name) for t in every for name in sides] if turns == "round" else [(t, n) for n in sides for t in every]
+    question = {}
+    for t, name in order:
+        if t == 1:
+            question[name] = sides[name].ask({"begin": person})["question"]
+        answer = answer_of(pool, truth, question[name], uniforms(key, people, t, 1)[:, 0])
+        reply = sides[name].ask({"answer": answer})
+        question[name] = reply["question"]
+        asked[name].seconds[t - 1], asked[name].processor_s[t - 1] = reply["seconds"], reply["processor_s"]
+        asked[name].answers[t - 1] = answer
+        asked[name].degrees[t] = true_degree(setup, truth, standing_of(setup, reply)[None])[0]
     return asked
