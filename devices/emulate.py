@@ -89,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
 
     emulator = importlib.import_module(f"firmware_bridge.emulators.{args.device}").Emulator(args.seed)
     # Compiled before anybody is told: a paced robot must not stand still for its first second.
-    Home(free_room(), 0).advance(0.015, Actuators(1, 1, 1, 1, 1))
+    warm = Home(free_room(), 0)
+    warm.advance(0.015, Actuators(1, 1, 1, 1, 1))
+    warm.scan(1)
     home = Home(free_room(), args.seed % 16)
 
     def ready() -> None:

@@ -37,3 +37,7 @@ class Plant(Protocol):
     def advance(self, dt_s: float, actuators: Actuators) -> Sensors:
         """Move the world on by dt_s under constant actuators and read the sensors; dt_s = 0 only reads."""
         ...
+
+    def scan(self, num_rays: int) -> list[float]:
+        """How far the nearest obstacle is all around, m; ray 0 ahead, then counter-clockwise. Moves nothing."""
+        ...

@@ -137,6 +137,32 @@ def nearest(
 
 
 @njit(cache=True)
+def cast_rays(
+    codes: NDArray[np.uint8], cell_m: float, x: float, y: float, angles: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """From a point along each angle (rad) to the first cell with an obstacle, m. Beyond the drawing all is obstacle."""
+    out = np.empty(angles.size)
+    for k in range(angles.size):
+        step_x, step_y = math.cos(angles[k]), math.sin(angles[k])
+        ix, iy = math.floor(x / cell_m), math.floor(y / cell_m)
+        gone = 0.0
+        while 0 <= iy < codes.shape[0] and 0 <= ix < codes.shape[1] and codes[iy, ix] < OBSTACLE:
+            # To the border of this cell that comes first.
+            to_x = to_y = 1e9
+            if step_x != 0.0:
+                to_x = ((ix + (step_x > 0.0)) * cell_m - x) / step_x
+            if step_y != 0.0:
+                to_y = ((iy + (step_y > 0.0)) * cell_m - y) / step_y
+            gone = min(to_x, to_y)
+            if to_x < to_y:
+                ix += 1 if step_x > 0.0 else -1
+            else:
+                iy += 1 if step_y > 0.0 else -1
+        out[k] = gone
+    return out
+
+
+@njit(cache=True)
 def _near_drop(codes: NDArray[np.uint8], cell_m: float, x: float, y: float) -> bool:
     return nearest(codes, cell_m, x, y, DROP, DROP)[2] < CLIFF_KEPT_M
 

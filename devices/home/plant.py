@@ -26,6 +26,7 @@ from devices.home.plan import (
     OVER_DROP,
     ROBOT_RADIUS_M,
     SPACE_M,
+    cast_rays,
     nearest,
     room_names,
     survey,
@@ -424,6 +425,12 @@ class Home:
             temperature_c=round(b[TEMPERATURE]),
             docked=bool(b[DOCKED]),
         )
+
+    def scan(self, num_rays: int) -> list[float]:
+        """Distances from the robot's middle to what stands around it, m; ray 0 ahead, then counter-clockwise."""
+        x, y, heading = self.pose
+        angles = heading + 2 * math.pi * np.arange(num_rays) / num_rays
+        return [float(each) for each in cast_rays(self.world.codes, self.world.cell_m, x, y, angles)]
 
     def truth(self, end: End) -> Outcome:
         """What the run truly did, known without error because it is simulated."""
