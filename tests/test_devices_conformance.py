@@ -12,7 +12,7 @@ from devices.device import Device, DeviceError
 from devices.home.types import Settings
 
 # Where a robot can be had in a test: an emulator of its own, or nothing but itself.
-SPECS = {"simvac": "simvac", "roomba": "roomba:emulator"}
+SPECS = {"simvac": "simvac", "roomba": "roomba:emulator", "neato": "neato:emulator"}
 SETTINGS = Settings(fan=55, brush=90, speed=400, passes=1, pattern="lanes", edge=False)
 
 

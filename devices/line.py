@@ -1,0 +1,122 @@
+"""The line to a robot without a dead man: a port held by a guard process, or an emulator of our own in virtual time."""
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from devices.device import LinkLost, Refused, Rung
+from firmware_bridge import ports
+from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
+from firmware_bridge.transport import clock_path
+
+
+class Line:
+    """Bytes to and from one robot. LinkLost from any call once the line is dead, until it is opened again."""
+
+    def __init__(self, robot: str, address: str, halt: bytes, tap: Tap | None, heartbeat_s: float | None) -> None:
+        """`emulator` starts one of our own; a path or an URL is a port. halt: the robot's stop bytes."""
+        self.port = "" if address == "emulator" else address
+        self.rung: Rung = "emulator" if address == "emulator" or ports.emulator_at(address) else "hardware"
+        self.virtual = False
+        self.lost = "the robot is not open"
+        self._robot = robot
+        self._address = address
+        self._halt = halt
+        self._tap = tap
+        self._heartbeat_s = heartbeat_s
+        self._emulator: subprocess.Popen[bytes] | None = None
+        self._client: BridgeClient | None = None
+
+    def open(self) -> None:
+        """Connect. Refused when somebody else holds the port, LinkLost when nobody is there."""
+        self.hang_up()
+        if self._address == "emulator":
+            self._start_emulator()
+        self.virtual = self.port.startswith("/") and os.path.lexists(clock_path(self.port))
+        self.rung = "emulator" if self.virtual or ports.emulator_at(self.port) else "hardware"
+        heartbeat_s = self._heartbeat_s
+        if heartbeat_s is None:
+            heartbeat_s = 0.0 if self.virtual else HEARTBEAT_S
+        try:
+            self._client = BridgeClient(self.port, self._halt, heartbeat_s, self._tap)
+        except ports.PortBusy as problem:
+            raise Refused(str(problem)) from None
+        except ports.LinkDown as problem:
+            raise LinkLost(str(problem)) from None
+        self.lost = ""
+
+    def _start_emulator(self) -> None:
+        if self._emulator is None:
+            args = (self._robot, "--virtual", "--owned", "--json")
+            self._emulator = spawn("devices.emulate", *args, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert self._emulator.stdout is not None
+            line = self._emulator.stdout.readline()
+            if not line:
+                self._end_emulator()
+                raise LinkLost(f"the emulator did not start: try python -m devices.emulate {self._robot} --virtual")
+            self.port = json.loads(line)["address"]
+        elif self._emulator.poll() is not None:
+            # One that died is a pulled cable: only a deliberate close makes room for a new one.
+            raise LinkLost("the emulator has ended: close the robot and open it again")
+
+    def _held(self) -> BridgeClient:
+        if self.lost or self._client is None:
+            raise LinkLost(f"{self._address}: {self.lost or 'the robot is not open'}")
+        return self._client
+
+    @property
+    def now_s(self) -> float:
+        """The robot's clock as of the last exchange."""
+        if self._client is None:
+            raise LinkLost(f"{self._address}: {self.lost}")
+        return self._client.now_s
+
+    def exchange(self, data: bytes, until_s: float, may_move: Callable[[], bool] | None = None) -> bytes:
+        """Write, let the clock go on until until_s, return what came. may_move: it moves, and is asked under the lock
+        that orders this against `stop`; without it the session may fall silent afterwards."""
+        try:
+            return self._held().exchange(data, until_s, may_move is not None, may_move)
+        except ports.LinkDown as problem:
+            self.lose(str(problem))
+
+    def request(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Ask an emulator in virtual time something beside the line."""
+        try:
+            return self._held().request(kind, payload)
+        except ports.LinkDown as problem:
+            self.lose(str(problem))
+
+    def lose(self, why: str) -> NoReturn:
+        """The line is dead. The guard, if it still holds the port, stops the robot."""
+        self.lost = why
+        self.stop()
+        raise LinkLost(why)
+
+    def stop(self) -> None:
+        """The guard writes the stop bytes at once. From any thread, never raises."""
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                self._client.stop()
+
+    def hang_up(self) -> None:
+        """Let go of the port. Our own emulator stays."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        self.lost = self.lost or "the robot is not open"
+
+    def close(self) -> None:
+        """Let go of the port and end our own emulator. Idempotent, never raises."""
+        self.hang_up()
+        self._end_emulator()
+
+    def _end_emulator(self) -> None:
+        if self._emulator is not None:
+            for pipe in (self._emulator.stdin, self._emulator.stdout):
+                if pipe is not None:
+                    pipe.close()
+            reap(self._emulator)
+            self._emulator = None
