@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCENARIO",
         help="a TOML file, or apartment, arena or beliefs, which come with the lab (apartment)",
     )
-    add("--device", default="simvac", metavar="SPEC", help="simvac, roomba:emulator, roomba:/dev/ttyUSB0, ... (simvac)")
+    add("--device", default="simvac", metavar="SPEC", help="simvac, neato:emulator, roomba:/dev/ttyUSB0, ... (simvac)")
     add(
         "--person",
         default="rational",

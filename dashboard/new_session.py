@@ -12,6 +12,7 @@ from experiments.people import person_names
 _SHIPPED = Path(__file__).resolve().parent.parent / "scenarios"
 _PACES = {"30 times faster": "30", "as the clock": "wall", "as fast as it goes": "virtual"}
 _ROBOTS = {"simulated (simvac)": "simvac", "emulated Roomba": "roomba:emulator", "real Roomba": "roomba:"}
+_ROBOTS |= {"emulated Neato": "neato:emulator", "real Neato": "neato:"}
 ME = "me"
 
 
@@ -53,10 +54,10 @@ def form() -> list[str] | None:
             audit = c.checkbox("Audit with PyMC at the end", value=True, key="new-audit", help="up to a minute")
         if not st.form_submit_button("Begin", type="primary", key="begin"):
             return None
-    device = _ROBOTS[robot] + (port.strip() if robot == "real Roomba" else "")
+    device = _ROBOTS[robot] + (port.strip() if robot.startswith("real ") else "")
     words = [scenario, "--device", device, "--person", "human" if person == ME else person, "--role", role]
     words += ["--policy", policy, "--seed", str(seed), "--audit", "on" if audit else "off"]
-    if robot != "real Roomba":
+    if not robot.startswith("real "):
         words += ["--pace", _PACES[pace]]
     if rounds is not None:
         words += ["--rounds", str(rounds)]
