@@ -2,6 +2,10 @@
 
 fuzz    bytes of noise and broken frames through both parsers and the firmware's protocol, under ASan and UBSan
 line    frames over a bad line to the protocol, natively
+silences  a host that falls silent in the middle of a drive, to the firmware in simavr: when do the motors stop?
+chip    frames over a bad line to the firmware in simavr
+hangs   a loop that hangs while it drives, in simavr
+same    the same drive in simavr three times
 """
 
 import argparse
@@ -10,8 +14,10 @@ import time
 
 import numpy as np
 
+from bench import rover_chip
 from bench.rover_native import Native, over_a_bad_line
 from firmware_bridge.framing import MAX_ENCODED, Parser, encode
+from firmware_bridge.messages import CONTROL_MS, DEAD_MAN_MS
 
 _SEED = 11
 
@@ -52,7 +58,46 @@ def line(times: int) -> bool:
     return clean and wrong == 0 and found.longest_deafness <= 3
 
 
-TRIALS = {"fuzz": (fuzz, 10_000_000), "line": (line, 1_000_000)}
+def silences(times: int) -> bool:
+    """`times` silences: all motors off within the dead man's time and one control tick, on the chip's clock."""
+    found = rover_chip.silences(times, _SEED)
+    print(f"{times} silences: motors off after {min(found):.1f} to {max(found):.1f} ms of the chip's clock")
+    return max(found) <= DEAD_MAN_MS + CONTROL_MS
+
+
+def chip(times: int) -> bool:
+    """`times` frames through simavr, either way over a line with errors of 1e-3 a byte."""
+    found = rover_chip.over_a_bad_line(times, _SEED)
+    print(found)
+    return (found.not_sent, found.twice, found.moved_after_stop, found.deaf) == (0, 0, 0, 0)
+
+
+def hangs(times: int) -> bool:
+    """`times` hung loops: off within the watchdog's time, and still off a second later."""
+    desk = rover_chip.Desk("rover-hangs.elf")
+    found = [rover_chip.hang(desk, 20 + number % 41) for number in range(times)]
+    last = max(ms for ms, _ in found)
+    print(
+        f"{times} hung loops: motors off after at most {last:.1f} ms, {sum(stayed for _, stayed in found)} stayed off"
+    )
+    return all(stayed for _, stayed in found) and last <= DEAD_MAN_MS
+
+
+def same(times: int) -> bool:
+    """Three runs of `times` drives over a bad line: the same bytes in the same cycles."""
+    found = {b"".join([rover_chip.stamped_drive(seed) for seed in range(times)]) for _ in range(3)}
+    print(f"3 runs of {times} drives: {len(found)} different, {len(min(found))} bytes with their cycles each")
+    return len(found) == 1
+
+
+TRIALS = {
+    "fuzz": (fuzz, 10_000_000),
+    "line": (line, 1_000_000),
+    "silences": (silences, 1_000),
+    "chip": (chip, 10_000),
+    "hangs": (hangs, 100),
+    "same": (same, 20),
+}
 
 
 def main() -> int:

@@ -83,11 +83,17 @@ def run(args: argparse.Namespace) -> int:
     from devices.home.plant import Home
     from devices.home.types import context_from_json
     from firmware_bridge.plant import Actuators
+    from firmware_bridge.rover_build import CannotBuild
 
     def make_home(request: dict[str, Any]) -> Home:
         return Home(context_from_json(request["context"]), int(request["replicate"]))
 
-    emulator = importlib.import_module(f"firmware_bridge.emulators.{args.device}").Emulator(args.seed)
+    try:
+        emulator = importlib.import_module(f"firmware_bridge.emulators.{args.device}").Emulator(args.seed)
+    except CannotBuild as problem:
+        line.close()
+        print(problem, file=sys.stderr)
+        return 2
     # Compiled before anybody is told: a paced robot must not stand still for its first second.
     warm = Home(free_room(), 0)
     warm.advance(0.015, Actuators(1, 1, 1, 1, 1))

@@ -31,6 +31,11 @@ struct Outputs {
   bool enabled;  // of the motor drivers: a line of its own beside the duties
   int16_t left, right;  // duty, -FULL_DUTY..FULL_DUTY
   uint8_t fan, brush, side_brush;  // percent
+
+  bool operator==(const Outputs& o) const {
+    return enabled == o.enabled && left == o.left && right == o.right && fan == o.fan && brush == o.brush &&
+           side_brush == o.side_brush;
+  }
 };
 
 class Rover {

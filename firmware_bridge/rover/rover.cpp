@@ -139,6 +139,7 @@ void setup() {
 
 void loop() {
   static uint32_t controlled = 0, reported = 0;
+  static Outputs done = Outputs();
   for (uint8_t n = 0; n < 64 && Serial.available() > 0; ++n) {
     robot.receive(static_cast<uint8_t>(Serial.read()), millis());
 #ifdef ROVER_CAN_HANG
@@ -156,7 +157,8 @@ void loop() {
     robot.control(now, inputs);
     wdt_reset();
   }
-  set_motors(robot.outputs());
+  const Outputs wanted = robot.outputs();
+  if (!(wanted == done)) set_motors(done = wanted);
   if (now - reported >= TELEMETRY_MS) {
     reported += TELEMETRY_MS;
     read_switches();

@@ -14,9 +14,10 @@ constexpr int16_t FULL_MM_S = 625;  // of a nominal motor at full duty: a quarte
 class Wheel {
  public:
   void set(int16_t mm_s) {
-    if (mm_s != target_) steady_ = 0;
+    if (mm_s == target_) return;
     target_ = mm_s;
-    if (mm_s == 0) push_ = 0;
+    steady_ = 0;
+    push(0);
   }
 
   // counts: the encoder. free: the wheel rolls forward and nothing is in its way, so that what it does tells of the
@@ -24,7 +25,7 @@ class Wheel {
   void tick(int32_t counts, bool free) {
     if (!free) {
       steady_ = 0;
-      push_ = 0;
+      if (push_ != 0) push(0);
       return;
     }
     if (steady_ < LAG_TICKS) {
@@ -32,37 +33,42 @@ class Wheel {
       return;
     }
     if (++looked_ < LOOK_TICKS) return;
-    // 60 ms at 0.444564 mm a count.
-    const int32_t expected = (static_cast<int32_t>(target_) * 8845) >> 16;
+    // 240 ms at 0.444564 mm a count.
+    const int32_t expected = (static_cast<int32_t>(target_) * 35380) >> 16;
     int32_t error = expected - (counts - since_);
     begin(counts);
-    // Less than two counts, or three in a hundred, is the encoder's grain and a tyre's slip along a wall.
-    const int32_t grain = 2 + expected / 32;
-    if (error >= -grain && error <= grain) {
-      push_ = 0;
-      return;
-    }
+    // Two counts and two in a hundred are the encoder's grain and a tyre's slip along a wall.
+    const int32_t grain = 2 + expected / 48;
+    if (error >= -grain && error <= grain) return push(0);
     error = limit(error, expected + 1);
     const int32_t share = error * 4096 / (expected + 1);
-    trim_ = limit(trim_ + share / 4, MAX_TRIM);
-    push_ = share / 8;
+    trim_ = limit(trim_ + share / 2, MAX_TRIM);
+    push(share / 8);
   }
 
   int16_t target() const { return target_; }
 
-  int16_t duty() const {
-    const int32_t whole = static_cast<int32_t>(target_) * FULL_DUTY;
-    // Rounded away from zero alike in both directions.
-    const int32_t base = (whole + (whole < 0 ? -FULL_MM_S / 2 : FULL_MM_S / 2)) / FULL_MM_S;
-    return static_cast<int16_t>(limit(base + base * (trim_ + push_) / 4096, FULL_DUTY));
-  }
+  int16_t duty() const { return duty_; }
 
  private:
   static constexpr uint8_t LAG_TICKS = 30;   // 150 ms: a motor of 40 ms has come to a new speed
-  static constexpr uint8_t LOOK_TICKS = 12;  // 60 ms: a count is 7 mm/s
+  static constexpr uint8_t LOOK_TICKS = 48;  // 240 ms: a count is 2 mm/s
   static constexpr int32_t MAX_TRIM = 1638;  // 40%
 
   static int32_t limit(int32_t value, int32_t most) { return value > most ? most : value < -most ? -most : value; }
+
+  void push(int32_t share) {
+    push_ = share;
+    work_out();
+  }
+
+  // Divisions of 32 bits cost the chip 600 cycles each: only when something has changed.
+  void work_out() {
+    const int32_t whole = static_cast<int32_t>(target_) * FULL_DUTY;
+    // Rounded away from zero alike in both directions.
+    const int32_t base = (whole + (whole < 0 ? -FULL_MM_S / 2 : FULL_MM_S / 2)) / FULL_MM_S;
+    duty_ = static_cast<int16_t>(limit(base + base * (trim_ + push_) / 4096, FULL_DUTY));
+  }
 
   void begin(int32_t counts) {
     since_ = counts;
@@ -70,6 +76,7 @@ class Wheel {
   }
 
   int16_t target_ = 0;
+  int16_t duty_ = 0;
   uint8_t steady_ = 0;
   uint8_t looked_ = 0;
   int32_t since_ = 0;

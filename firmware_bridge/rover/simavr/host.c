@@ -48,7 +48,7 @@ typedef struct {
   avr_cycle_count_t changed;
 } host_t;
 
-static host_t* only; /* the reset callback of simavr has no parameter of its own */
+static host_t* only; /* that runs now: the reset callback of simavr has no parameter of its own */
 
 static void quiet(avr_t* avr, const int level, const char* format, va_list list) {}
 
@@ -151,6 +151,9 @@ static void after_reset(host_t* h) {
   look(h);
   const avr_cycle_count_t least = h->avr->cycle + START_UP;
   h->held_until = (least + h->grid - 1) / h->grid * h->grid;
+  /* What the reset has wound up, the watchdog, starts to run with the chip. */
+  for (avr_cycle_timer_slot_p slot = h->avr->cycle_timers.timer; slot; slot = slot->next)
+    slot->when += h->held_until - h->avr->cycle;
   h->first = h->last; /* what is on the line meanwhile nobody hears */
   h->edges[0] = h->edges[1] = 0;
   h->xon = 1;
@@ -200,6 +203,7 @@ void rover_close(host_t* h) {
 /* Runs to a cycle, give or take an instruction. -1 when the chip has crashed. */
 int rover_run(host_t* h, uint64_t until) {
   avr_t* avr = h->avr;
+  only = h;
   while (avr->cycle < until) {
     if (h->crashed) return -1;
     if (avr->cycle < h->held_until) {
@@ -267,6 +271,7 @@ void rover_motors(host_t* h, int* to) {
 }
 
 void rover_reset(host_t* h) {
+  only = h;
   avr_reset(h->avr);
   after_reset(h);
 }
