@@ -1,22 +1,35 @@
-"""List ports and robots, or run a robot's emulator."""
+"""List ports and robots, run a robot's emulator, write down what goes over a wire."""
 
 import argparse
 from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `calib devices list|emulate`."""
+    """The arguments of `calib devices list|emulate|record`."""
     from devices.emulate import add_arguments as add_emulate_arguments
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="serial ports, and emulators that run now")
     add_emulate_arguments(actions.add_parser("emulate", help="a robot's bytes on a pty or a TCP port, until SIGTERM"))
+    record = actions.add_parser(
+        "record", help="raw traffic of a port to a file, by listening or between it and a client"
+    )
+    add = record.add_argument
+    add("address", metavar="ADDRESS", help="a port: /dev/ttyUSB0, socket://HOST:PORT, fault://flip=0.001/ADDRESS, ...")
+    add("--out", metavar="FILE", help="a new file (ADDRESS's last name and the time, .traffic)")
+    add("--seconds", type=float, metavar="S", help="so long (until Ctrl-C)")
+    client = record.add_mutually_exclusive_group()
+    client.add_argument("--pty", metavar="PATH", help="a client may speak to the robot through a pty of this name")
+    client.add_argument("--tcp", metavar="HOST:PORT", help="or through a TCP port; port 0 takes a free one")
+    client.add_argument("--read", action="store_true", help="print the records of the log at ADDRESS instead")
 
 
 def main(args: argparse.Namespace) -> int:
     """Do what `args.action` says."""
     if args.action == "list":
         return _list(args)
+    if args.action == "record":
+        return _read(args) if args.read else _record(args)
     from devices.emulate import run
 
     return run(args)
@@ -60,6 +73,85 @@ def _list(args: argparse.Namespace) -> int:
 
     columns = ("address", "kind", "usb", "serial_number", "description")
     show(columns, [[row[name] for name in columns] for row in rows])
+    return 0
+
+
+def _record(args: argparse.Namespace) -> int:
+    import json
+    import os
+    import signal
+    import sys
+    import time
+    from pathlib import Path
+
+    from calib.errors import UserError
+    from devices.device import LinkLost, Refused
+    from firmware_bridge import ports
+    from firmware_bridge.relay import relay
+    from firmware_bridge.serve import Pty, Tcp
+
+    name = args.address.rstrip("/").rpartition("/")[2].replace(":", "-") or "port"
+    path = Path(args.out or f"{name}-{time.strftime('%Y%m%dT%H%M%S')}.traffic")
+    if path.exists():
+        raise UserError(f"--out: {path} is there already; give a new file")
+    line: Pty | Tcp | None = None
+    try:
+        if args.tcp:
+            host, _, port = args.tcp.rpartition(":")
+            line = Tcp(host or "127.0.0.1", int(port))
+        elif args.pty:
+            line = Pty(str(Path(args.pty).absolute()))
+    except (OSError, ValueError) as problem:
+        raise UserError(f"{args.tcp or args.pty} cannot be served: {problem}") from None
+    over: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: over.append(number))
+
+    def ready() -> None:
+        client = f"; a client may connect to {line.address}" if line is not None else ""
+        print(f"recording {args.address} to {path}{client}; Ctrl-C ends it", file=sys.stderr, flush=True)
+
+    try:
+        carried = relay(args.address, os.getpid(), path, line, args.seconds, ready, lambda: bool(over))
+    except ports.PortBusy as problem:
+        raise Refused(str(problem)) from None
+    except ports.LinkDown as problem:
+        raise LinkLost(str(problem)) from None
+    except OSError as problem:
+        raise UserError(f"--out: {path} cannot be written: {problem.strerror}") from None
+    if args.json:
+        print(json.dumps({"address": args.address, "file": str(path), **carried._asdict()}))
+    else:
+        print(f"{carried.seconds:.1f} s, {carried.to_robot} bytes to the robot, {carried.from_robot} from it: {path}")
+    return 0
+
+
+def _read(args: argparse.Namespace) -> int:
+    import json
+    from pathlib import Path
+
+    from calib.errors import UserError
+    from firmware_bridge.traffic import read_log
+
+    try:
+        about, records = read_log(Path(args.address))
+    except (OSError, ValueError) as problem:
+        raise UserError(getattr(problem, "strerror", None) or str(problem)) from None
+    rows = [
+        {
+            "kind": r.kind.decode(errors="replace"),
+            "now_s": r.now_s,
+            "asked": r.asked.hex(),
+            "answered": r.answered.hex(),
+        }
+        for r in records
+    ]
+    if args.json:
+        print(json.dumps({"about": about, "records": rows}))
+        return 0
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    for row in rows:
+        print(f"{row['now_s']:14.6f} {row['kind']} > {row['asked'] or '-'} < {row['answered'] or '-'}")
     return 0
 
 

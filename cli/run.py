@@ -1,6 +1,8 @@
 """Run one calibration session: a person, a robot, and the machine inferring what the person means."""
 
 import argparse
+import os
+from pathlib import Path
 
 from calib.policies import policy_names
 from cli._arguments import add_journal
@@ -54,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kind", choices=("human", "pilot", "simulated"), default=None, help="what the record says of the person")
     add("--participant", metavar="PSEUDONYM", default=None, help="who this is, enrolled with `calib participant enrol`")
     add("--audit", choices=("auto", "on", "off"), default="auto", help="PyMC audit at the end (auto: not with --json)")
+    add("--traffic", default=None, metavar="FOLDER", help="write down every byte to and from the robot, a log a port")
     add(
         "--pace",
         default=None,
@@ -76,6 +79,8 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--rounds: {args.rounds} is too many; give at most {_MAX_ROUNDS}")
     human = args.person == "human"
     stop_rule = args.until or ("accepted" if human else "max_rounds")
+    if args.traffic:
+        os.environ["CALIB_TRAFFIC"] = str(Path(args.traffic).absolute())  # the guards that hold ports read it
     device = _session.device_of(args.device)
     scenario = load_scenario(args.scenario)
     setup = make_setup(

@@ -14,6 +14,8 @@ Request: `REQUEST` (kind, number, armed, time until which the clock shall go on,
 answer, also while an x is under way; r ask an emulator; w wake the robot; q quit, no answer. Status: k done, d the link
 is down, b the port is busy.
 
+With CALIB_TRAFFIC in the environment all of it is written down (firmware_bridge.traffic).
+
 Imports the standard library and pyserial only: the guard stands before the robot moves, and starts in a tenth of a
 second.
 """
@@ -26,11 +28,15 @@ import socket
 import struct
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firmware_bridge.ports import LinkDown, PortBusy
-from firmware_bridge.transport import SerialTransport, VirtualTransport, open_transport, readable
+from firmware_bridge.transport import Transport, open_transport, readable
 
+if TYPE_CHECKING:
+    from firmware_bridge.traffic import Log
+
+TRAFFIC = "CALIB_TRAFFIC"  # environment: the folder of raw traffic logs (firmware_bridge.traffic)
 REQUEST = struct.Struct("<cI?dI")
 ANSWER = struct.Struct("<cIdI")
 NUM_HALTS = 3  # a byte may be lost on the wire
@@ -53,7 +59,8 @@ class Guard:
         self._armed = False
         self._inbox = b""
         self._number = 0  # of the request under way
-        self._transport: SerialTransport | VirtualTransport
+        self._transport: Transport
+        self._log: Log | None = None
 
     def run(self, address: str) -> None:
         """Open the port, relay until the session ends, stop the robot. Never raises."""
@@ -65,6 +72,7 @@ class Guard:
             return self._answer(b"d", str(problem).encode())
         why = ""
         try:
+            self._open_log(address)
             self._answer(b"k", b"")
             while self._serve(*self._next_request()):
                 pass
@@ -77,17 +85,35 @@ class Guard:
             if why:  # a session that was only slow reads this instead of an answer
                 self._answer(b"d", why.encode())
             self._transport.close()
+            if self._log is not None:
+                self._log.close()
         return None
 
     def halt(self) -> None:
         """Stop the robot, as surely as a one-way line allows: several times, drained. Never raises."""
-        with contextlib.suppress(LinkDown):
-            for turn in range(NUM_HALTS):
-                if turn:
-                    time.sleep(0.015)
-                self._transport.write(self._halt)
-                self._transport.drain()
+        if not self._transport.replayed:
+            with contextlib.suppress(LinkDown):
+                for turn in range(NUM_HALTS):
+                    if turn:
+                        time.sleep(0.015)
+                    self._transport.write(self._halt)
+                    self._transport.drain()
+                    self._note(b"h", self._halt)
         self._armed = False
+
+    def _open_log(self, address: str) -> None:
+        """Where the environment asks for the raw traffic; LinkDown where it cannot be written."""
+        if os.environ.get(TRAFFIC):
+            from firmware_bridge.traffic import log_of
+
+            try:
+                self._log = log_of(address, self._transport.now_s, self._transport.virtual)
+            except OSError as problem:
+                raise LinkDown(f"{TRAFFIC}: the traffic log cannot be written: {problem}") from None
+
+    def _note(self, kind: bytes, asked: bytes, answered: bytes = b"") -> None:
+        if self._log is not None:
+            self._log.add(kind, self._transport.now_s, asked, answered)
 
     def _next_request(self) -> tuple[bytes, bool, float, bytes]:
         silent_since = time.monotonic()
@@ -127,21 +153,24 @@ class Guard:
             self._armed = armed
             if data:
                 transport.write(data)
-            if isinstance(transport, VirtualTransport):
+            if transport.virtual:
                 if until_s > transport.now_s:
                     transport.wait_until(until_s)
                 came = transport.read()
             else:
                 came = self._wait(transport, until_s)
+            self._note(b"x", data, came)
             self._answer(b"k", came)
         elif kind == b"t":
             self._stop_now()
-        elif kind == b"r" and isinstance(transport, VirtualTransport):
+        elif kind == b"r" and transport.virtual:
             asked = json.loads(data)
-            answer = transport.request(asked["kind"].encode(), asked["payload"])
-            self._answer(b"k", json.dumps(answer).encode())
+            answer = json.dumps(transport.request(asked["kind"].encode(), asked["payload"])).encode()
+            self._note(b"r", asked["kind"].encode() + json.dumps(asked["payload"], sort_keys=True).encode(), answer)
+            self._answer(b"k", answer)
         elif kind == b"w":
             transport.wake()
+            self._note(b"k", b"")
             self._answer(b"k", b"")
         else:  # q
             return False
@@ -150,10 +179,12 @@ class Guard:
     def _stop_now(self) -> None:
         # Twice at once instead of three times spread out: the session's next words follow, and the answer is seen
         # there.
-        self._transport.write(self._halt + self._halt)
+        if not self._transport.replayed:
+            self._transport.write(self._halt + self._halt)
+            self._note(b"h", self._halt + self._halt)
         self._armed = False
 
-    def _wait(self, transport: SerialTransport, until_s: float) -> bytes:
+    def _wait(self, transport: Transport, until_s: float) -> bytes:
         """What comes until then. A stop, or the session's end, is heard meanwhile."""
         came = bytearray(transport.read())
         while (left_s := until_s - transport.now_s) > 0:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import select
 import socket
@@ -25,6 +26,7 @@ from typing import Any, Protocol
 
 from firmware_bridge.ports import Claim, LinkDown, PortBusy, running
 
+FAULT, REPLAY = "fault://", "replay://"  # firmware_bridge.faults and .traffic, loaded where they are asked for
 CLOCK_REQUEST = struct.Struct("<cQQI")
 CLOCK_REPLY = struct.Struct("<QQI")
 MAX_WAIT_S = 1.0  # of one advance: a pty holds some 20 kB, which a stream of 172 bytes every 15 ms fills in 1.7 s
@@ -33,6 +35,16 @@ STALL_S = 5.0  # wall time after which an emulator that does not answer counts a
 
 class Transport(Protocol):
     """Bytes and a clock. LinkDown from any call once the port is gone; `close` never raises."""
+
+    @property
+    def virtual(self) -> bool:
+        """Whether its clock moves only when `wait_until` asks it to."""
+        ...
+
+    @property
+    def replayed(self) -> bool:
+        """Whether it is a log, and nobody is there to be stopped."""
+        ...
 
     @property
     def now_s(self) -> float:
@@ -51,6 +63,22 @@ class Transport(Protocol):
         """Let the clock go on until that time."""
         ...
 
+    def fileno(self) -> int | None:
+        """For select; None where the port has none."""
+        ...
+
+    def drain(self) -> None:
+        """Wait until what was written has left."""
+        ...
+
+    def wake(self) -> None:
+        """Pulse the line that wakes a sleeping robot, where there is one."""
+        ...
+
+    def request(self, kind: bytes, payload: dict[str, Any]) -> dict[str, Any]:
+        """A word beside the line to an emulator in virtual time."""
+        ...
+
     def close(self) -> None:
         """Let go of the port. Idempotent."""
         ...
@@ -58,6 +86,8 @@ class Transport(Protocol):
 
 class SerialTransport:
     """A port that pyserial opens: /dev/tty..., a pty, socket://, rfc2217://. Wall clock."""
+
+    virtual = replayed = False
 
     def __init__(self, address: str, owner_pid: int, baud: int = 115_200) -> None:
         """Open and claim the port. PortBusy or LinkDown, each one line."""
@@ -130,6 +160,10 @@ class SerialTransport:
                 self._port.rts = level
                 time.sleep(0.1)
 
+    def request(self, kind: bytes, payload: dict[str, Any]) -> dict[str, Any]:
+        """LinkDown: the wall clock needs no words beside the line."""
+        raise LinkDown(f"{self.address} is no emulator in virtual time")
+
     def close(self) -> None:
         """Let go of the port."""
         with contextlib.suppress(Exception):
@@ -142,6 +176,8 @@ class SerialTransport:
 
 class VirtualTransport:
     """An emulator's pty with time on its side channel. The clock is the emulator's."""
+
+    virtual, replayed = True, False
 
     def __init__(self, address: str, owner_pid: int) -> None:
         """Attach to the emulator at PATH. PortBusy or LinkDown, each one line."""
@@ -215,6 +251,10 @@ class VirtualTransport:
         """Wait until the emulator has obeyed all that was written."""
         self.request(b"s", {})
 
+    def fileno(self) -> int | None:
+        """Nobody waits for it: time comes with the bytes."""
+        return None
+
     def wake(self) -> None:
         """The BRC pin of a robot that is not there."""
         self.request(b"f", {"wake": True})
@@ -253,6 +293,72 @@ class VirtualTransport:
         return LinkDown(
             f"{self.address} went away ({_why(problem)}): start the emulator again and open the robot again"
         )
+
+
+class FaultyTransport:
+    """A bad line (firmware_bridge.faults) to another transport."""
+
+    replayed = False
+
+    def __init__(self, behind: Transport, plan: dict[str, Any]) -> None:
+        from firmware_bridge.faults import Way
+
+        self._behind = behind
+        self.virtual = behind.virtual
+        to, back = (plan if plan["way"] in (way, "both") else {"seed": 0} for way in ("to", "from"))
+        self._to, self._from = Way(to, 0), Way(back, 1)
+        self._gone_s = behind.now_s + plan["disconnect_s"] if "disconnect_s" in plan else math.inf
+
+    @property
+    def now_s(self) -> float:
+        """The clock of the transport behind."""
+        return self._behind.now_s
+
+    def write(self, data: bytes) -> None:
+        """Send what is left of it, when it is due."""
+        self._to.put(data, self.now_s)
+        self._flush()
+
+    def read(self) -> bytes:
+        """What is left of what has come, as far as it is due."""
+        self._flush()
+        self._from.put(self._behind.read(), self.now_s)
+        return self._from.take(self.now_s)
+
+    def wait_until(self, time_s: float) -> None:
+        """Let the clock go on, and send what becomes due meanwhile."""
+        while self.now_s < self._to.next_s < time_s:
+            self._behind.wait_until(self._to.next_s)
+            self._flush()
+        self._behind.wait_until(time_s)
+        self._flush()
+
+    def fileno(self) -> int | None:
+        """None: what is held back cannot be waited for."""
+        return None
+
+    def drain(self) -> None:
+        """As the transport behind."""
+        self._flush()
+        self._behind.drain()
+
+    def wake(self) -> None:
+        """As the transport behind."""
+        self._behind.wake()
+
+    def request(self, kind: bytes, payload: dict[str, Any]) -> dict[str, Any]:
+        """As the transport behind: it is no part of the line."""
+        return self._behind.request(kind, payload)
+
+    def close(self) -> None:
+        """Let go of the port."""
+        self._behind.close()
+
+    def _flush(self) -> None:
+        if self.now_s >= self._gone_s:
+            raise LinkDown("the line was cut, as fault:// asked: open the robot again")
+        while portion := self._to.take(self.now_s):
+            self._behind.write(portion)
 
 
 def clock_path(address: str) -> str:
@@ -294,10 +400,39 @@ def ask_clock(
     return now_us, sent, body
 
 
-def open_transport(address: str, owner_pid: int) -> "SerialTransport | VirtualTransport":
-    """The transport that fits an address: virtual time where a side channel lies beside it."""
+def split_address(address: str) -> tuple[str, str]:
+    """What stands before the port itself, fault://.../ or nothing, and the port."""
+    if not address.startswith(FAULT):
+        return "", address
+    before, behind = address[len(FAULT) :].partition("/")[::2]
+    return f"{FAULT}{before}/", behind
+
+
+def is_virtual(address: str) -> bool:
+    """Whether time at this port moves only when it is asked to: an emulator with a side channel, or a log."""
+    port = split_address(address)[1]
+    return port.startswith(REPLAY) or (port.startswith("/") and os.path.lexists(clock_path(port)))
+
+
+def open_transport(address: str, owner_pid: int) -> Transport:
+    """The transport that fits an address. PortBusy or LinkDown, each one line.
+
+    Virtual time where a side channel lies beside the port; replay://FILE is a log, fault://.../PORT a bad line.
+    """
     running()  # buries the dead: an old link must not lead to somebody's terminal
-    if address.startswith("/") and os.path.lexists(clock_path(address)):
+    if address.startswith(FAULT):
+        from firmware_bridge.faults import split
+
+        try:
+            plan, behind = split(address)
+        except ValueError as problem:
+            raise LinkDown(str(problem)) from None
+        return FaultyTransport(open_transport(behind, owner_pid), plan)
+    if address.startswith(REPLAY):
+        from firmware_bridge.traffic import Replay
+
+        return Replay(address)
+    if is_virtual(address):
         return VirtualTransport(address, owner_pid)
     return SerialTransport(address, owner_pid)
 

@@ -10,25 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from emulators import emulator
 from firmware_bridge import oi, ports
-from firmware_bridge.bridge_client import reap, spawn
 from firmware_bridge.transport import SerialTransport, VirtualTransport, ask_clock, connect_clock, open_transport
 
 PACKETS = (7, 35, 41, 42, 43, 44)
 DRIVING = oi.START + oi.SAFE_MODE + oi.stream(PACKETS) + oi.drive_direct(200, 180)
-
-
-@contextlib.contextmanager
-def emulator(*args: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """A Roomba emulator as a process: (address, process)."""
-    process = spawn("devices.emulate", "roomba", "--json", *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        with process.stdout:
-            yield json.loads(process.stdout.readline())["address"], process
-    finally:
-        process.terminate()
-        reap(process)
 
 
 @pytest.fixture(scope="module")
