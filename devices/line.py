@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -10,16 +9,21 @@ from typing import Any, NoReturn
 from devices.device import LinkLost, Refused, Rung
 from firmware_bridge import ports
 from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
-from firmware_bridge.transport import clock_path
+from firmware_bridge.transport import is_virtual, split_address
 
 
 class Line:
     """Bytes to and from one robot. LinkLost from any call once the line is dead, until it is opened again."""
 
     def __init__(self, robot: str, address: str, halt: bytes, tap: Tap | None, heartbeat_s: float | None) -> None:
-        """`emulator` starts one of our own; a path or an URL is a port. halt: the robot's stop bytes."""
-        self.port = "" if address == "emulator" else address
-        self.rung: Rung = "emulator" if address == "emulator" or ports.emulator_at(address) else "hardware"
+        """`emulator` starts one of our own, behind a bad line where fault:// stands before; a path or an URL is a port.
+
+        halt: the robot's stop bytes.
+        """
+        self._before, port = split_address(address)
+        self._own = port == "emulator"
+        self.port = "" if self._own else address
+        self.rung: Rung = "emulator" if self._own or is_virtual(address) or ports.emulator_at(port) else "hardware"
         self.virtual = False
         self.lost = "the robot is not open"
         self._robot = robot
@@ -33,10 +37,10 @@ class Line:
     def open(self) -> None:
         """Connect. Refused when somebody else holds the port, LinkLost when nobody is there."""
         self.hang_up()
-        if self._address == "emulator":
+        if self._own:
             self._start_emulator()
-        self.virtual = self.port.startswith("/") and os.path.lexists(clock_path(self.port))
-        self.rung = "emulator" if self.virtual or ports.emulator_at(self.port) else "hardware"
+        self.virtual = is_virtual(self.port)
+        self.rung = "emulator" if self.virtual or ports.emulator_at(split_address(self.port)[1]) else "hardware"
         heartbeat_s = self._heartbeat_s
         if heartbeat_s is None:
             heartbeat_s = 0.0 if self.virtual else HEARTBEAT_S
@@ -57,7 +61,7 @@ class Line:
             if not line:
                 self._end_emulator()
                 raise LinkLost(f"the emulator did not start: try python -m devices.emulate {self._robot} --virtual")
-            self.port = json.loads(line)["address"]
+            self.port = self._before + json.loads(line)["address"]
         elif self._emulator.poll() is not None:
             # One that died is a pulled cable: only a deliberate close makes room for a new one.
             raise LinkLost("the emulator has ended: close the robot and open it again")
