@@ -34,6 +34,22 @@ def wheel_load_w(left_mm_s: int, right_mm_s: int, carpet: bool) -> float:
 
 
 @njit(cache=True)
+def _open_v(fill: float) -> float:
+    """Voltage of the pack without a load, at a share of its charge."""
+    return 13.0 + 2.6 * fill - 0.9 * math.exp(-18.0 * fill) + 0.5 * math.exp(-18.0 * (1.0 - fill))
+
+
+def fill_at(voltage_v: float, current_a: float) -> float:
+    """The share of charge, 0..1, of a pack that shows this voltage under this current."""
+    open_v = voltage_v + _RESISTANCE_OHM * current_a
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _open_v(middle) < open_v else (low, middle)
+    return 0.5 * (low + high)
+
+
+@njit(cache=True)
 def battery_step(
     charge_mah: float, temperature_c: float, power_w: float, docked: bool, dt_s: float
 ) -> tuple[float, float, float, float]:
@@ -42,7 +58,7 @@ def battery_step(
     Voltage and current solve V = E - R P / V. On the dock the charger carries the load and fills the pack.
     """
     fill = charge_mah / CAPACITY_MAH
-    open_v = 13.0 + 2.6 * fill - 0.9 * math.exp(-18.0 * fill) + 0.5 * math.exp(-18.0 * (1.0 - fill))
+    open_v = _open_v(fill)
     drawn_w = power_w
     if docked:
         drawn_w = power_w - _CHARGER_W if fill < 1.0 else 0.0

@@ -14,6 +14,7 @@
 
 #define LINE_CYCLES 1389 /* a byte at 115200 8N1 */
 #define ROOM 65536
+#define STRIDE 64 /* cycles in one go, 4 us: what a change of the motors is stamped to */
 #define START_UP 1040000 /* 65 ms from a reset to the first instruction, by the fuses of the board */
 
 /* Data addresses of an ATmega328P. */
@@ -182,6 +183,7 @@ host_t* rover_open(const char* path, uint64_t grid) {
   avr->log = LOG_NONE;
   avr->vcc = avr->avcc = avr->aref = 5000;
   avr->sleep = no_sleep;
+  avr->run_cycle_limit = STRIDE;
   h->reset = avr->reset;
   avr->reset = on_reset;
   uint32_t flags = 0;
@@ -200,7 +202,7 @@ void rover_close(host_t* h) {
   free(h);
 }
 
-/* Runs to a cycle, give or take an instruction. -1 when the chip has crashed. */
+/* Runs to a cycle, give or take a stride. -1 when the chip has crashed. */
 int rover_run(host_t* h, uint64_t until) {
   avr_t* avr = h->avr;
   only = h;
