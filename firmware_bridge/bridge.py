@@ -9,6 +9,8 @@ HALT (the driver's stop bytes) several times and ends when
   whose clock stands still while the session is silent),
 - SIGTERM comes (`calib stop`, without any session). Ctrl-C is for the session: the guard ignores SIGINT and SIGHUP.
 
+Killed or suspended itself, its second stops the robot, see `firmware_bridge.second`.
+
 Request: `REQUEST` (kind, number, armed, time until which the clock shall go on, length), then data. Answer: `ANSWER`
 (status, number of the request, clock, length), then data. Kinds: x write, wait, answer what came; t stop now, no
 answer, also while an x is under way; r ask an emulator; w wake the robot; q quit, no answer. Status: k done, d the link
@@ -31,6 +33,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from firmware_bridge.ports import LinkDown, PortBusy
+from firmware_bridge.second import NUM_HALTS, Second, SecondGone
 from firmware_bridge.transport import Transport, open_transport, readable
 
 if TYPE_CHECKING:
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
 TRAFFIC = "CALIB_TRAFFIC"  # environment: the folder of raw traffic logs (firmware_bridge.traffic)
 REQUEST = struct.Struct("<cI?dI")
 ANSWER = struct.Struct("<cIdI")
-NUM_HALTS = 3  # a byte may be lost on the wire
 _LOOK_S = 1.0  # how often an idle guard looks whether its session still lives
 _LAST_RESORT_S = 5  # a port that blocks for ever must not keep the guard alive with it
 
@@ -71,17 +73,20 @@ class Guard:
         except LinkDown as problem:
             return self._answer(b"d", str(problem).encode())
         why = ""
+        halt = b"" if self._transport.replayed else self._halt  # a log has nobody to stop
+        self._second = Second(self._transport.write, halt, self._heartbeat_s, self._session.close)
         try:
             self._open_log(address)
             self._answer(b"k", b"")
             while self._serve(*self._next_request()):
                 pass
-        except (LinkDown, _SessionGone) as problem:
+        except (LinkDown, SecondGone, _SessionGone) as problem:
             why = str(problem)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.alarm(_LAST_RESORT_S)
             self.halt()
+            self._second.dismiss()
             if why:  # a session that was only slow reads this instead of an answer
                 self._answer(b"d", why.encode())
             self._transport.close()
@@ -125,7 +130,8 @@ class Guard:
                     data, self._inbox = self._inbox[REQUEST.size : whole], self._inbox[whole:]
                     return kind, armed, until_s, data
             guarded = self._armed and self._heartbeat_s > 0
-            self._session.settimeout(min(_LOOK_S, self._heartbeat_s) if guarded else _LOOK_S)
+            self._second.beat(self._armed)
+            self._session.settimeout(min(_LOOK_S, self._heartbeat_s / 4) if guarded else _LOOK_S)
             with contextlib.suppress(TimeoutError):
                 self._receive()
                 continue
@@ -151,6 +157,7 @@ class Guard:
         transport = self._transport
         if kind == b"x":
             self._armed = armed
+            self._second.beat(armed)
             if data:
                 transport.write(data)
             if transport.virtual:
@@ -183,6 +190,7 @@ class Guard:
             self._transport.write(self._halt + self._halt)
             self._note(b"h", self._halt + self._halt)
         self._armed = False
+        self._second.beat(False)
 
     def _wait(self, transport: Transport, until_s: float) -> bytes:
         """What comes until then. A stop, or the session's end, is heard meanwhile."""
@@ -190,7 +198,9 @@ class Guard:
         while (left_s := until_s - transport.now_s) > 0:
             port = transport.fileno()
             # A port without a file (rfc2217) is looked at every 2 ms instead.
-            found = readable([self._session, port] if port is not None else [self._session], left_s if port else 0.002)
+            look_s = min(left_s, self._heartbeat_s / 4 or left_s) if port else 0.002
+            found = readable([self._session, port] if port is not None else [self._session], look_s)
+            self._second.beat(self._armed)
             if self._session in found:
                 self._receive()
                 while self._inbox[:1] == b"t" and len(self._inbox) >= REQUEST.size:

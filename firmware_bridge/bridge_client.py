@@ -14,7 +14,7 @@ from typing import Any
 from firmware_bridge.bridge import ANSWER, REQUEST
 from firmware_bridge.ports import LinkDown, PortBusy
 
-HEARTBEAT_S = 0.5
+HEARTBEAT_S = 0.35  # five control ticks: with what the guard and the robot take, it stands within half a second
 _PATIENCE_S = 20.0  # of wall time for an answer beyond what was asked for; the guard's own time-outs are shorter
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
