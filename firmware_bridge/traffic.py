@@ -76,10 +76,7 @@ def log_of(address: str, now_s: float, virtual: bool) -> Log | None:
         return None
     Path(folder).mkdir(parents=True, exist_ok=True)
     at = time.time()
-    name = (
-        f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(at))}{at % 1:.3f}"[:-1].replace(".", "-")
-        + f"-{os.getpid()}.traffic"
-    )
+    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(at))}-{int(at % 1 * 1e3):03d}-{os.getpid()}.traffic"
     return Log(Path(folder) / name, {"address": address, "now_s": now_s, "virtual": virtual, "unix_s": at})
 
 

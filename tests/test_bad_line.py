@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,6 +160,7 @@ def logged(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     came = session(address)
     monkeypatch.delenv(TRAFFIC)
     (path,) = (tmp_path / "logs").iterdir()
+    assert re.fullmatch(r"\d{8}T\d{6}-\d{3}-\d+\.traffic", path.name)
     return path, came
 
 
