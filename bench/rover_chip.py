@@ -17,7 +17,7 @@ class Desk:
 
     def __init__(self, firmware: str = "rover.elf") -> None:
         self.chip = Chip(firmware=firmware)
-        self.link = Link(1)
+        self.link = Link()
         self.pass_ms(100)
 
     @property
@@ -33,7 +33,8 @@ class Desk:
 
     def greet(self) -> None:
         """A new session."""
-        self.link = Link(self.link.session % 0xFFFF + 1)
+        self.link = Link()
+        self.pass_ms(45)
         self.pass_ms(45, self.link.hello())
         assert self.link.fits
 

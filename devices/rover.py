@@ -6,7 +6,6 @@ firmware has the dead man, the reflexes and the wheels' speed control; it moves 
 Protocol, wiring, flashing: docs/rover.md; the messages: firmware_bridge/messages.py.
 """
 
-import secrets
 import threading
 from dataclasses import dataclass
 
@@ -80,7 +79,7 @@ class Rover:
         # The guard is a second lock on the door: the firmware stops by itself when nobody speaks.
         self._line = Line("rover", address, STOP, tap, heartbeat_s)
         self.rung = self._line.rung
-        self._link = Link(1)
+        self._link = Link()
         self._stopped = threading.Event()
         self._context: Context | None = None
         self._replicate = 0
@@ -113,12 +112,10 @@ class Rover:
 
     def _hello(self) -> None:
         """Greet until it answers and its telemetry comes."""
-        self._link = Link(secrets.randbelow(0xFFFF) + 1)
+        self._link = Link()
         began_s = self._line.now_s
-        turn = 0
         while self._line.now_s - began_s < HELLO_S:
-            self._exchange(self._link.hello() if turn % 4 == 0 else b"", TICK_S)
-            turn += 1
+            self._exchange(self._link.hello(), TICK_S)
             if self._link.welcome is not None and not self._link.fits:
                 raise Refused(
                     f"{self._line.port}: the rover's firmware speaks another table of messages "

@@ -5,6 +5,8 @@ Bytes and a clock in, bytes and telemetry out. A command that matters is sent ag
 newer one.
 """
 
+from zlib import crc32
+
 from firmware_bridge.framing import Frame, Parser, encode
 from firmware_bridge.messages import BY_ID, BY_NAME, Status, pack, table_hash, unpack
 
@@ -16,10 +18,14 @@ Telemetry = dict[str, int]  # the fields of the message
 
 
 class Link:
-    """One session. `hello` begins it; after a restart of the rover (`restarted`) a new one is needed."""
+    """One session. `hello` begins it; after a restart of the rover (`restarted`) a new one is needed.
 
-    def __init__(self, session: int) -> None:
-        """session: 1..65535, another one than last time."""
+    A session's number must not be that of the one before. Without one given it is drawn from the first telemetry that
+    is overheard: two sessions differ, and yet a replayed log says the same words.
+    """
+
+    def __init__(self, session: int | None = None) -> None:
+        """session: 1..65535."""
         self.session = session
         self.boot = 0
         self.welcome: dict[str, int] | None = None  # the answer to our hello
@@ -43,7 +49,9 @@ class Link:
         return self.welcome is not None and self.welcome["table"] == table_hash()
 
     def hello(self) -> bytes:
-        """The first words of a session; may be said again."""
+        """The first words of a session; may be said again. Empty until something was overheard."""
+        if self.session is None:
+            return b""
         return encode(BY_NAME["hello"].id, 0, 0, pack("hello", table=table_hash(), session=self.session))
 
     def rover_ms(self, now_s: float) -> int:
@@ -69,6 +77,8 @@ class Link:
             values = unpack(message, frame.payload)
             if message.name == "welcome" and values["session"] == self.session:
                 self.boot, self.welcome, self.restarted, self._next = frame.boot, values, False, None
+            elif message.name == "telemetry" and self.session is None:
+                self.session = crc32(frame.payload) % 0xFFFF + 1
             self._count(frame)
             if frame.boot != self.boot:
                 self.restarted = self.welcome is not None

@@ -242,6 +242,29 @@ def test_another_table_of_messages_says_what_to_flash(robot: Rover, monkeypatch:
         robot.open()
 
 
+def test_a_bad_line_costs_ticks_and_nothing_else(address: str) -> None:
+    """Through the fault proxy, both ways: the run goes on, and what was obeyed was said."""
+    device = Rover(f"fault://flip=0.001,drop=0.001,duplicate=0.01,seed=4/{address}")
+    try:
+        device.open()
+        assert run(device).end == "run_limit"
+        assert device._link.num_bad + device._link.num_gaps > 0 and device.message == ""
+    finally:
+        device.close()
+
+
+def test_a_log_of_the_raw_traffic_replays(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIB_TRAFFIC", str(tmp_path))
+    outcomes = []
+    for spec in (address, "replay://"):
+        device = Rover(spec if spec == address else spec + str(next(tmp_path.iterdir())))
+        device.open()
+        outcomes.append(run(device).z.tobytes())
+        device.close()
+        monkeypatch.delenv("CALIB_TRAFFIC", raising=False)
+    assert outcomes[0] == outcomes[1]
+
+
 def test_an_emulator_that_dies_is_a_lost_link(tmp_path: Path) -> None:
     process, path = start_emulator(tmp_path / "robot")
     device = Rover(path)
