@@ -37,6 +37,10 @@ LOST_S = 2.0  # without a frame: the link is lost
 CONFIRM_TICKS = 5  # 0.3 s for mode and speeds to be read back, and for the motors to show their current
 MAX_REVERTS = 300  # fallbacks to passive at drops in one run; a robot that meets more circles beside an open stair
 _OVERCURRENT_TICKS = 17  # a second of it: a jammed brush, not a jolt
+# What a run tells by light and sound: the power LED (0 green to 255 red, brightness) and a song of a few notes.
+STARTED = oi.leds(0, 0, 255) + oi.song(0, ((72, 8), (79, 12))) + oi.play(0)
+ENDED = oi.leds(0, 0, 60) + oi.song(1, ((79, 8), (72, 12))) + oi.play(1)
+FAILED = oi.leds(0, 255, 255) + oi.song(2, ((48, 24), (0, 8), (48, 24))) + oi.play(2)
 _CHARGING = (1, 2, 3)  # states of packet 21: reconditioning, full, trickle
 _MA_THAT_SHOWS = 40  # a rise of current that is more than noise
 
@@ -320,8 +324,8 @@ class Roomba:
             began_s=self._now_s(),
             next_s=self._now_s(),
             metered_s=self._now_s(),
-            # Halt comes first, so that nothing of an earlier run is left; the LED turns green.
-            preamble=oi.HALT + oi.SAFE_MODE + motors + oi.leds(0, 0, 255),
+            # Halt comes first, so that nothing of an earlier run is left.
+            preamble=oi.HALT + oi.SAFE_MODE + motors + STARTED,
             bumps=frame.bumps,
             cliff=frame.cliff,
         )
@@ -468,7 +472,7 @@ class Roomba:
 
     def _finish_run(self, run: _Run, end: End, message: str = "") -> None:
         run.end, self.message = end, message
-        self._say(oi.HALT)
+        self._say(oi.HALT + (FAILED if end == "fault" else ENDED))
 
     def finish(self) -> Outcome:
         """Motors off and seen to be off, and what the meter makes of the run. Cut short: `stopped`."""

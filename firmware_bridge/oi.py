@@ -125,6 +125,7 @@ START = bytes((128,))
 SAFE_MODE = bytes((131,))
 FULL_MODE = bytes((132,))
 STOP_OI = bytes((173,))
+CLEAN, SPOT, MAX, SEEK_DOCK = (bytes((code,)) for code in (135, 134, 136, 143))
 PAUSE_STREAM = bytes((150, 0))
 
 
@@ -146,6 +147,17 @@ def pwm_motors(brush: int, side_brush: int, fan: int) -> bytes:
 def leds(bits: int, power_colour: int, power_intensity: int) -> bytes:
     """Debris 1, spot 2, dock 4, check 8; colour 0 green to 255 red."""
     return bytes((139, bits, power_colour, power_intensity))
+
+
+def song(number: int, notes: Sequence[tuple[int, int]]) -> bytes:
+    """Define song 0 to 4: up to 16 notes of a MIDI number (31 to 127, else a rest) and 64ths of a second."""
+    assert 0 <= number <= 4 and 1 <= len(notes) <= 16
+    return bytes((140, number, len(notes), *(each for note in notes for each in note)))
+
+
+def play(number: int) -> bytes:
+    """Play a song that was defined. In passive mode, and while another one plays, it is not heeded."""
+    return bytes((141, number))
 
 
 def sensors(packet: int) -> bytes:
@@ -175,10 +187,11 @@ def percent_of(pwm: int) -> int:
     return round(pwm * 100 / 127)
 
 
-# Drive 0, motors 0: what a guard writes when nobody drives any more. The zeros in front are no opcodes and are dropped;
+# Safe mode, which ends a cleaning of the robot's own; drive 0, motors 0: what a guard writes when nobody drives any
+# more. The zeros in front are no opcodes and are dropped;
 # but when the robot still waits for the data of a half-sent command (15 bytes at most, a schedule), they are that data,
 # and an opcode of ours is never taken for a count of bytes to come.
-HALT: Final = bytes(15) + drive_direct(0, 0) + pwm_motors(0, 0, 0)
+HALT: Final = bytes(15) + SAFE_MODE + drive_direct(0, 0) + pwm_motors(0, 0, 0)
 
 
 # --- the robot's side: commands out of bytes --------------------------------------------------------------------------

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices.home.plant import Home
 from firmware_bridge import oi
 from firmware_bridge.emulators.roomba import BANNER, Emulator
 from firmware_bridge.plant import Actuators, Sensors
+from homes import drawn
 
 STEP_S = 0.015
 DRIVING = oi.START + oi.SAFE_MODE
@@ -122,6 +124,59 @@ def test_distance_and_angle_count_since_the_last_read() -> None:
     emulator.advance(3.0, bench)
     (angle,) = struct.unpack(">h", ask(emulator, 20))
     assert angle == pytest.approx(600 / 235 * 57.2958, abs=1.0)  # counter-clockwise is positive
+
+
+def test_distance_and_angle_are_wrong_before_firmware_3_3_and_the_encoders_right() -> None:
+    emulator, bench = robot(DRIVING + oi.drive_direct(200, 200))
+    emulator.fault({"firmware": "3.2"})
+    emulator.advance(3.0, bench)
+    (distance,) = struct.unpack(">h", ask(emulator, 19))
+    (counts,) = struct.unpack(">H", ask(emulator, 43))
+    assert abs(distance) < 400 and counts == int(600 / oi.MM_PER_COUNT)
+
+
+@pytest.mark.parametrize("command", [oi.CLEAN, oi.SPOT, oi.MAX, oi.SEEK_DOCK])
+def test_it_cleans_by_itself_in_passive_mode_until_somebody_takes_over(command: bytes) -> None:
+    for end in (command, oi.SAFE_MODE, oi.FULL_MODE, oi.HALT, b"\x07", oi.STOP_OI, bytes((133,))):
+        emulator, bench = robot(DRIVING + oi.drive_direct(100, 100) + command)
+        emulator.advance(3.0, bench)
+        assert emulator.mode == oi.PASSIVE and emulator.actuators[:2] != (0, 0) != bench.log[-1][:2]
+        assert (emulator.actuators.fan > 0) == (command != oi.SEEK_DOCK)
+        emulator.feed(oi.START + oi.drive_direct(0, 0))  # neither ends it
+        emulator.advance(STEP_S, bench)
+        assert emulator.actuators[:2] != (0, 0)
+        emulator.feed(end)
+        assert emulator.actuators == (0, 0, 0, 0, 0)
+
+
+def test_a_cleaning_of_its_own_goes_on_when_the_host_is_silent_and_does_not_fall_asleep() -> None:
+    emulator, bench = robot(oi.START + oi.MAX)
+    emulator.advance(1_200.0, bench)
+    assert emulator.actuators[:2] != (0, 0) and not emulator.asleep
+    bench.sensors = bench.sensors._replace(charge_mah=200)
+    emulator.advance(2 * STEP_S, bench)
+    assert emulator.actuators == (0, 0, 0, 0, 0)
+    emulator.advance(300.0, bench)
+    assert emulator.asleep
+
+
+def test_a_spot_ends_by_itself() -> None:
+    emulator, bench = robot(oi.START + oi.SPOT)
+    emulator.advance(300.0, bench)
+    assert (emulator.cleaning, emulator.mode, emulator.actuators) == ("", oi.PASSIVE, (0, 0, 0, 0, 0))
+
+
+def test_it_finds_a_dock_that_lies_ahead_and_charges() -> None:
+    rows = ("#" * 14, *("#" + "a" * 11 + ("@" if 2 <= n <= 5 else "a") + "#" for n in range(8)), "#" * 14)
+    home = Home(drawn(*rows, start_m=(0.5, 0.5)), 0)
+    emulator = Emulator()
+    emulator.lay_out(home)
+    emulator.feed(oi.START + oi.SEEK_DOCK)
+    emulator.advance(30.0, home)
+    assert (emulator.cleaning, ask(emulator, 21), ask(emulator, 34)) == ("", b"\x02", b"\x02")
+    emulator.feed(oi.SAFE_MODE)
+    emulator.advance(STEP_S, home)
+    assert emulator.mode == oi.PASSIVE  # the charger ends safe mode
 
 
 def test_encoders_wrap_both_ways() -> None:

@@ -83,6 +83,26 @@ def test_every_intact_frame_is_recovered_from_garbage_in_any_chunks(
     assert oi.StreamDecoder((29, 13)).feed(line) == sent
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 255)), min_size=4, max_size=12), st.data())
+def test_after_a_flipped_byte_the_next_frame_but_one_is_read(
+    values: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """One byte is wrong: what is read is what was sent, in order, and no more than two frames are lost.
+
+    A false start inside of a damaged frame may take the next one with it, where its checksum happens to fit.
+    """
+    layout = oi.StreamLayout((29, 13))
+    line = bytearray(b"".join(layout.encode(each) for each in values))
+    at = data.draw(st.integers(0, len(line) - 1))
+    line[at] ^= data.draw(st.integers(1, 255))
+    got = oi.StreamDecoder((29, 13)).feed(bytes(line) + bytes(layout.size))
+    hit = at // layout.size
+    assert got[:hit] == values[:hit]
+    after = values[hit + 2 :]
+    assert got[len(got) - len(after) :] == after and len(got) >= len(values) - 2
+
+
 def test_the_parser_takes_every_opcode_of_the_table_with_its_data() -> None:
     line, names = b"", []
     for opcode in oi.OPCODES.values():

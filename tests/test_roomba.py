@@ -19,7 +19,7 @@ from devices.emulate import free_room
 from devices.home.planners import SIDE_BRUSH
 from devices.home.simulate import simulate
 from devices.home.types import Context, Outcome, Settings
-from devices.roomba import LOST_S, PACKETS, Roomba, _wrapped, open_device
+from devices.roomba import ENDED, FAILED, LOST_S, PACKETS, STARTED, Roomba, _wrapped, open_device
 from firmware_bridge import oi
 from firmware_bridge.bridge_client import reap, spawn
 from firmware_bridge.ports import is_running
@@ -103,7 +103,7 @@ def test_the_start_is_one_write_and_the_transcript_is_the_manuals(address: str) 
     log.clear()
     readback = device.start(SETTINGS)
     sent = [data for way, data in log if way == "sent"]
-    head = oi.HALT + oi.SAFE_MODE + oi.pwm_motors(50, SIDE_BRUSH, 60) + oi.leds(0, 0, 255)
+    head = oi.HALT + oi.SAFE_MODE + oi.pwm_motors(50, SIDE_BRUSH, 60) + STARTED
     assert sent[0][: len(head)] == head and sent[0][len(head)] == 145 and len(sent[0]) == len(head) + 5
     assert all(len(data) == 5 and data[0] == 145 for data in sent[1:])
     assert readback.settings == SETTINGS
@@ -213,6 +213,30 @@ def test_a_button_that_ends_safe_mode_is_a_fault_not_a_restart(robot: Roomba) ->
     robot._client.write(oi.START)  # what the robot's own CLEAN button does: passive mode
     assert robot.advance().done
     assert robot.finish().end == "fault" and "passive" in robot.message
+
+
+def test_a_run_tells_by_light_and_sound_how_it_stands(address: str) -> None:
+    log: list[bytes] = []
+    device = Roomba(address, tap=lambda way, now_s, data: log.append(data) if way == "sent" else None)
+    device.open()
+    run(device)
+    assert sum(STARTED in data for data in log) == sum(ENDED in data for data in log) == 1
+    assert not any(FAILED in data for data in log)
+    device.prepare(CONTEXT, 0)
+    device.start(SETTINGS)
+    fault(device, wheel_drop=1)
+    device.advance()
+    fault(device, wheel_drop=0)
+    assert log[-1] == oi.HALT + FAILED
+    device.close()
+
+
+def test_firmware_that_counts_distance_wrong_changes_nothing(robot: Roomba) -> None:
+    """Before 3.3 the packets of distance and angle are wrong: the driver goes by the encoders."""
+    right = run(robot, replicate=4)
+    fault(robot, firmware="3.2")
+    assert run(robot, replicate=4).z.tobytes() == right.z.tobytes()
+    fault(robot, firmware="3.8")
 
 
 def test_a_jammed_brush_is_a_fault_after_a_second(robot: Roomba) -> None:

@@ -15,13 +15,15 @@ from typing import Any
 
 from firmware_bridge import neato_console as console
 from firmware_bridge import oi
-from firmware_bridge.neato_programme import Programme
 from firmware_bridge.plant import Actuators, Plant, Sensors
+from firmware_bridge.programme import Programme
 
 STEP_US = 15_000
 STEP_S = STEP_US / 1e6
 SIDE_BRUSH = 60  # percent of full duty while it is on
 VACUUM = {"eco": 40, "normal": 70, "intense": 100}  # percent in a cleaning of its own
+# Speed, mm/s, and distance of lanes, mm, in a cleaning of its own.
+NAVIGATION = {"Normal": (300, 170), "Gentle": (180, 170), "Deep": (300, 85), "Quick": (350, 230)}
 _VACUUM_RPM = 30  # a percent of vacuum
 _IDLE = Actuators(0, 0, 0, 0, 0)
 _NO_PLANT = Sensors(False, False, False, False, 0, 0, 0, 16_000, 0, 2_600, 2_600, 25, False)
@@ -238,7 +240,8 @@ class Emulator:
             return ["Cannot start cleaning."]
         if not (self.cleaning and self.paused):  # a paused one goes on
             self.cleaning = names[0]
-            self._programme = Programme(self.cleaning == "Spot", self.navigation, self._positions())
+            speed, lane = NAVIGATION[self.navigation]
+            self._programme = Programme(self.cleaning == "Spot", speed, lane, console.TRACK_MM, self._positions())
         self.paused = False
         return []
 

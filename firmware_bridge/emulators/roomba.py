@@ -4,8 +4,10 @@ Pure: bytes and time in, bytes out, no clock and no port of its own. Tables and 
 the "iRobot Create 2 Open Interface (OI) Specification". Nothing here stops the robot when the host falls silent,
 because nothing in a Roomba does: the last drive command persists for ever.
 
-Not emulated: the robot's own cleaning programmes (134, 135, 136, 143 change the mode and stop the motors), sounds, the
-seconds that a reset takes, and distance and angle errors of firmware before 3.3.
+Cleaning of its own (clean, spot, max) and seeking the dock drive a plain programme of lanes and a spiral, not iRobot's.
+How distance and angle are wrong in firmware before 3.3 is not known: here they are halved.
+
+Not emulated: sounds, the dock's infrared, and the seconds that a reset takes.
 """
 
 import math
@@ -15,6 +17,7 @@ from typing import Any
 
 from firmware_bridge import oi
 from firmware_bridge.plant import Actuators, Plant, Sensors
+from firmware_bridge.programme import Programme
 
 STEP_US = 15_000
 SLEEP_STEPS = 20_000  # five minutes in passive mode without a byte from the host
@@ -23,6 +26,10 @@ BANNER = (
     b"bootloader rev: #x0001\r\n2007-05-14-1715-L   \r\nRoomba by iRobot!\r\nstr730\r\n2012-03-22-1549-L   \r\n"
     b"battery-current-zero 252\r\n\r\n"
 )
+# Of its own: speed, mm/s; duties of fan, brush and side brush; how long it lasts, s.
+PROGRAMMES = {"clean": (300, (100, 100, 60), 2700.0), "max": (300, (100, 100, 60), math.inf)}
+PROGRAMMES |= {"spot": (300, (100, 100, 60), 600.0), "seek dock": (55, (0, 0, 0), 3600.0)}
+_LOW_CHARGE = 0.1  # ends a cleaning
 _IDLE = Actuators(0, 0, 0, 0, 0)
 _NO_PLANT = Sensors(False, False, False, False, 0, 0, 0, 16_000, 0, 2_600, 2_600, 25, False)
 
@@ -47,7 +54,10 @@ class Emulator:
         self.shown: dict[str, bytes] = {}  # LEDs, displays, schedule and clock as last set
         self.baud_code = 11
         self.num_rejected = 0  # commands that the mode or their data forbid
+        self.cleaning = ""  # what it does of its own: clean, spot, max, seek dock
+        self._programme: Programme | None = None
         # What a test or a person may do to the robot, see `fault`.
+        self.firmware = "3.8"
         self.wheel_drop = 0
         self.buttons = 0
         self.overcurrents = 0
@@ -81,14 +91,15 @@ class Emulator:
         """What a person or a bad line does to a robot.
 
         wheel_drop (0-3), buttons and overcurrents (bits as in packets 18 and 14), mode_byte (None: the true one), mute
-        (it hears but sends nothing), noise (hexadecimal, comes before the next frame), wake. KeyError for another name.
+        (it hears but sends nothing), noise (hexadecimal, comes before the next frame), wake, asleep (also what a line
+        looks like after long docking), firmware ("3.2": distance and angle are wrong). KeyError for another name.
         """
         for name, value in changes.items():
             if name == "noise":
                 self._noise += bytes.fromhex(value)
             elif name == "wake":
                 self.asleep = False
-            elif name in ("wheel_drop", "buttons", "overcurrents", "mode_byte", "mute"):
+            elif name in ("wheel_drop", "buttons", "overcurrents", "mode_byte", "mute", "asleep", "firmware"):
                 setattr(self, name, value)
             else:
                 raise KeyError(name)
@@ -98,6 +109,7 @@ class Emulator:
         return {
             "mode": self.mode,
             "asleep": self.asleep,
+            "cleaning": self.cleaning,
             "requested": list(self.requested),
             "actuators": list(self.actuators),
             "sensors": [int(each) for each in self.sensors],
@@ -112,6 +124,8 @@ class Emulator:
         return b"".join([self._step(plant) for _ in range(round(dt_s * 1e6 / STEP_US))])
 
     def _step(self, plant: Plant) -> bytes:
+        if self._programme is not None:
+            self._clean_on(self._programme)
         before, actuators = self.sensors, self.actuators
         # A world begins to run with the robot's first motion in it: while the person thinks nothing drains or drifts,
         # so that a run in an emulator takes the same steps as one in the simulator.
@@ -121,8 +135,9 @@ class Emulator:
             now = self.sensors = plant.advance(oi.STREAM_STEP_S, actuators)
             left = (now.left_counts - before.left_counts) * oi.MM_PER_COUNT
             right = (now.right_counts - before.right_counts) * oi.MM_PER_COUNT
-            self._distance_mm += (left + right) / 2
-            self._angle_deg += math.degrees((right - left) / oi.WHEEL_BASE_MM)
+            right_share = 0.5 if _is_before(self.firmware, 3, 3) else 1.0
+            self._distance_mm += right_share * (left + right) / 2
+            self._angle_deg += right_share * math.degrees((right - left) / oi.WHEEL_BASE_MM)
         if self.mode == oi.SAFE and (
             self.wheel_drop
             or self.sensors.docked
@@ -135,13 +150,41 @@ class Emulator:
             out += self._frame(self.stream)
         return b"" if self.mute else out
 
+    def _clean_on(self, programme: Programme) -> None:
+        """One step of a cleaning of its own, or its end."""
+        s = self.sensors
+        mm = (s.left_counts * oi.MM_PER_COUNT, s.right_counts * oi.MM_PER_COUNT)
+        left, right, done = programme.steer(
+            oi.STREAM_STEP_S, s.bump_left, s.bump_right, s.cliff, *mm, self.wheel_drop != 0
+        )
+        low = self.cleaning != "seek dock" and s.charge_mah < _LOW_CHARGE * s.capacity_mah
+        if done or low or s.docked:
+            self._end_cleaning()
+        else:
+            self.actuators = Actuators(round(left), round(right), *PROGRAMMES[self.cleaning][1])
+
+    def _end_cleaning(self) -> None:
+        self.cleaning, self._programme, self.actuators = "", None, _IDLE
+
+    def _begin_cleaning(self, what: str) -> bytes:
+        """As the robot's own button: a cleaning under way is ended instead."""
+        begun = not self.cleaning and not self.wheel_drop
+        self._end_cleaning()
+        if begun:
+            speed, _, lasts_s = PROGRAMMES[what]
+            s = self.sensors
+            mm = (s.left_counts * oi.MM_PER_COUNT, s.right_counts * oi.MM_PER_COUNT)
+            self.cleaning = what
+            self._programme = Programme(what == "spot", speed, 170, oi.WHEEL_BASE_MM, mm, lasts_s)
+        return b""
+
     def _count_down(self) -> None:
         self._song_s = max(0.0, self._song_s - oi.STREAM_STEP_S)
         if self._buttons_s > 0:
             self._buttons_s -= oi.STREAM_STEP_S
             if self._buttons_s <= 0:
                 self.buttons = 0
-        self._quiet_steps = self._quiet_steps + 1 if self.mode == oi.PASSIVE else 0
+        self._quiet_steps = self._quiet_steps + 1 if self.mode == oi.PASSIVE and not self.cleaning else 0
         if self._quiet_steps >= SLEEP_STEPS:
             self._set_mode(oi.OFF)
             self.asleep = True
@@ -163,16 +206,19 @@ class Emulator:
             return b""
         act = _ACTIONS.get(opcode.code)
         out = act(self, data) if act else b""
-        if opcode.mode_after is not None:
+        if opcode.mode_after is not None and not (self.cleaning and opcode.mode_after == self.mode == oi.PASSIVE):
             self._set_mode(opcode.mode_after)
         return out
 
     def _set_mode(self, mode: int) -> None:
-        """Off and passive let go of the motors; safe and full take over what runs."""
+        """Off and passive let go of the motors; safe and full take over, and end a cleaning of its own."""
         self.mode = mode
         self._quiet_steps = 0
+        if self.cleaning and mode != oi.PASSIVE:
+            self._end_cleaning()
         if mode in (oi.OFF, oi.PASSIVE):
-            self.actuators = _IDLE
+            if not self.cleaning:
+                self.actuators = _IDLE
             self.requested = (0, 0, 0, 0)
         if mode == oi.OFF:
             self.streaming = False
@@ -283,6 +329,10 @@ class Emulator:
         self.streaming = bool(data[0]) and self.stream is not None
         return b""
 
+    def _power_down(self, data: bytes) -> bytes:
+        self._end_cleaning()
+        return b""
+
     def _press(self, data: bytes) -> bytes:
         self.buttons, self._buttons_s = data[0], 1 / 6  # released by itself after a sixth of a second
         return b""
@@ -348,7 +398,16 @@ def _show(name: str) -> Callable[[Emulator, bytes], bytes]:
     return act
 
 
+def _is_before(firmware: str, major: int, minor: int) -> bool:
+    return tuple(int(each) for each in firmware.split(".")[:2]) < (major, minor)
+
+
 _ACTIONS: dict[int, Callable[[Emulator, bytes], bytes]] = {
+    133: Emulator._power_down,
+    134: lambda robot, data: robot._begin_cleaning("spot"),
+    135: lambda robot, data: robot._begin_cleaning("clean"),
+    136: lambda robot, data: robot._begin_cleaning("max"),
+    143: lambda robot, data: robot._begin_cleaning("seek dock"),
     7: Emulator._reset,
     129: Emulator._baud,
     137: Emulator._drive,

@@ -1,4 +1,4 @@
-"""How an emulated Neato cleans by itself: lanes through the house, a spiral on the spot. Not Neato's own programme.
+"""How an emulated robot cleans by itself: lanes through the house, a spiral on the spot. No maker's own programme.
 
 Pure: switches and wheel positions in, wheel speeds out. It stands in for what nobody can read, so that a host that only
 starts, watches and stops a cleaning has something that moves, bumps, takes its time and ends.
@@ -6,24 +6,30 @@ starts, watches and stops a cleaning has something that moves, bumps, takes its 
 
 import math
 
-from firmware_bridge.neato_console import TRACK_MM
-
-_SPEED_MM_S = {"Normal": 300.0, "Gentle": 180.0, "Deep": 300.0, "Quick": 350.0}
-_LANE_MM = {"Normal": 170.0, "Gentle": 170.0, "Deep": 85.0, "Quick": 230.0}
 _TURN_MM_S = 200.0
 _BACK_MM = 30.0
 _LANES_TO_A_DEAD_END = 3  # so short that it is better to turn the whole pattern
-_HOUSE_S = 2700.0
 _SPOT_MM = 1000.0  # the spiral's last radius
 
 
 class Programme:
     """One cleaning: `steer` it step by step until it says done."""
 
-    def __init__(self, spot: bool, navigation: str, positions_mm: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        spot: bool,
+        speed_mm_s: float,
+        lane_mm: float,
+        track_mm: float,
+        positions_mm: tuple[float, float],
+        lasts_s: float = 2700.0,
+    ) -> None:
+        """A spot or a house at this speed, lanes so far apart; positions_mm: where the wheels stand now."""
         self._spot = spot
-        self._speed = _SPEED_MM_S[navigation]
-        self._lane_mm = _LANE_MM[navigation]
+        self._speed = speed_mm_s
+        self._lane_mm = lane_mm
+        self._track_mm = track_mm
+        self._lasts_s = lasts_s
         self._side = 1.0
         self._short = 0
         self._elapsed_s = 0.0
@@ -37,7 +43,7 @@ class Programme:
     ) -> tuple[float, float, bool]:
         """(left mm/s, right mm/s, done) for the next dt_s."""
         self._elapsed_s += dt_s
-        if lifted or self._elapsed_s > _HOUSE_S:
+        if lifted or self._elapsed_s > self._lasts_s:
             return 0.0, 0.0, True
         if self._spot:
             return self._spiral(dt_s, bump_left or bump_right or cliff)
@@ -60,7 +66,7 @@ class Programme:
         return speed, speed, False
 
     def _turn_back(self, kind: str, gone_mm: float) -> None:
-        quarter = self._side * math.pi / 2 * TRACK_MM / 2
+        quarter = self._side * math.pi / 2 * self._track_mm / 2
         self._short = self._short + 1 if gone_mm < 2 * self._lane_mm else 0
         if self._short > _LANES_TO_A_DEAD_END:
             self._short = 0
@@ -75,5 +81,6 @@ class Programme:
 
     def _spiral(self, dt_s: float, hit: bool) -> tuple[float, float, bool]:
         self._radius_mm += self._lane_mm * self._speed * dt_s / (2 * math.pi * self._radius_mm)
-        inner = self._speed * (self._radius_mm - TRACK_MM / 2) / (self._radius_mm + TRACK_MM / 2)
+        half = self._track_mm / 2
+        inner = self._speed * (self._radius_mm - half) / (self._radius_mm + half)
         return inner, self._speed, hit or self._radius_mm > _SPOT_MM
