@@ -62,7 +62,7 @@ def silence(desk: Desk, rng: np.random.Generator) -> float:
         left, right = rng.integers(-500, 501, 2)
         desk.drive(int(left), int(right) or 1, ms=float(rng.uniform(5, 120)), fan=int(rng.integers(0, 101)))
     _, data = desk.link.command("beat", desk.now_ms / 1000)
-    desk.pass_ms(float(rng.uniform(0, 200)))
+    desk.pass_ms(float(rng.uniform(0, 150)))
     desk.chip.send(data)
     while desk.chip.num_pending:
         desk.pass_ms(0.05)

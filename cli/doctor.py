@@ -20,9 +20,9 @@ _PROGRAMS = (
     ("C++ compiler", ("g++",), "faster PyMC models", "install the package g++"),
     (
         "AVR compiler",
-        ("avr-gcc", "avr-g++"),
-        "nothing yet: this version has no rover firmware",
-        "install the packages gcc-avr, avr-libc and binutils-avr",
+        ("avr-g++",),
+        "the rover: its emulator, and flashing it",
+        "install gcc-avr avr-libc binutils-avr arduino-core-avr simavr libsimavr-dev libelf-dev, and avrdude to flash",
     ),
     (
         "browser",

@@ -13,6 +13,7 @@ _SHIPPED = Path(__file__).resolve().parent.parent / "scenarios"
 _PACES = {"30 times faster": "30", "as the clock": "wall", "as fast as it goes": "virtual"}
 _ROBOTS = {"simulated (simvac)": "simvac", "emulated Roomba": "roomba:emulator", "real Roomba": "roomba:"}
 _ROBOTS |= {"emulated Neato": "neato:emulator", "real Neato": "neato:"}
+_ROBOTS |= {"emulated rover": "rover:emulator", "real rover": "rover:"}
 ME = "me"
 
 
