@@ -17,7 +17,7 @@ from calib.errors import UserError
 from calib.fields import Fields, is_finite
 from calib.utility import ASPIRATION, LEAST, LINEAR, UTILITIES
 from devices.home.plan import survey
-from devices.home.types import OUTCOMES, PATTERNS, UNITS, Context, FloorPlan, Settings
+from devices.home.types import OUTCOMES, PATTERNS, PROGRAMMES, UNITS, Context, FloorPlan, Settings
 
 CHANNELS = ("mode_choice", "accept_override", "comparison")
 ROLES = ("tool", "advisor")
@@ -475,7 +475,7 @@ def _setting(table: Fields) -> Settings:
         brush=table.integer("brush", 0, 100),
         speed=table.integer("speed", 50, 500),
         passes=table.integer("passes", 1, 9),
-        pattern=table.text("pattern", PATTERNS),  # type: ignore[arg-type]
+        pattern=table.text("pattern", (*PATTERNS, *PROGRAMMES)),  # type: ignore[arg-type]
         edge=table.flag("edge"),
     )
     table.end()

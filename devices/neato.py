@@ -23,7 +23,7 @@ from devices.home.planners import HEADING, TARGET, decide, new_plan, planned_s
 from devices.home.plant import MM_PER_COUNT, WHEEL_BASE_MM, End
 from devices.home.power import CAPACITY_MAH
 from devices.home.simulate import why_ended
-from devices.home.types import OUTCOMES, Context, Outcome, Settings, context_to_json
+from devices.home.types import OUTCOMES, PROGRAMMES, Context, Outcome, Settings, context_to_json
 from devices.line import Line
 from firmware_bridge import neato_console as console
 from firmware_bridge.bridge_client import Tap
@@ -42,12 +42,16 @@ _SAME_MM = 2.5  # positions come in whole mm: reckoning and reading that are thi
 _MA_THAT_SHOWS = 40
 # Between two wheel moves: bumpers and drops in turn, and now and then what changes slowly.
 _EVERY = (("GetErr", 79), ("GetCharger", 151), ("GetMotors", 13))
+_OF_ITS_OWN = ("GetMotors", "GetDigitalSensors", "GetAnalogSensors", "GetDigitalSensors")  # while it cleans by itself
+_ECO_FAN, _INTENSE_FAN = 45, 85  # percent: up to which a fan is meant as Eco, and from where as Intense
+_GENTLE_MM_S, _QUICK_MM_S = 250, 350
 _ON_THE_SPOT = ("GetMotors", "GetAnalogSensors", "GetDigitalSensors")
 # What measures worse than a Roomba, as bounds that 95 of 100 runs keep against the truth, see docs/neato.md.
 DIRT_ERROR = 0.1  # of the load: there is no dirt sensor
 DURATION_ERROR_MIN = 0.005  # the motors start one after another
 ENERGY_ERROR_WH = 0.006
 BUMPS_ERROR, BUMPS_ERROR_SHARE = 3.0, 0.04  # a touch between two looks is not seen
+BUMPS_ERROR_OWN = 1.5  # of the count: the robot backs off before the next look
 
 
 @dataclass
@@ -70,6 +74,7 @@ class _Run:
     move_left_s: float = 0.0
     wheels: tuple[int, int] = (0, 0)  # as the planner last wanted them
     contact: tuple[bool, bool, bool] = (False, False, False)  # bump left, right, drop: news for the planner
+    cleans: bool = False  # of its own, by the last GetState
     locating: bool = False  # a contact stalls the wheels: where do they stand?
     bumped: tuple[bool, bool] = (False, False)  # as last read, for the meter
     ticks_unseen: int = 0  # since the bumpers were last read
@@ -82,6 +87,11 @@ class _Run:
     num_asked: int = 0
     ticks_blind: int = 0  # since the last question
     end: End | None = None
+
+    @property
+    def own(self) -> bool:
+        """The robot cleans by itself, the host looks on."""
+        return self.settings.pattern in PROGRAMMES
 
 
 class Neato:
@@ -210,7 +220,8 @@ class Neato:
         if not self._laid_out:  # armed again after a lost link, perhaps on an emulator that was started anew
             self._lay_out()
         charge_mah = self._check(settings, context)
-        for command in ("TestMode On", "SetMotor LWheelEnable RWheelEnable"):
+        own = settings.pattern in PROGRAMMES
+        for command in ("TestMode Off",) if own else ("TestMode On", "SetMotor LWheelEnable RWheelEnable"):
             self._obeyed(command)
         before = console.table(self.ask("GetMotors"))
         analog = console.table(self.ask("GetAnalogSensors"))
@@ -230,7 +241,7 @@ class Neato:
         self._see_analog(run, analog)
         run.contact = (False, False, False)
         run.meter.add(0.0, self._sensors(run, 0.0, 0.0))
-        return self._confirm(run, before)
+        return self._begin_its_own(run) if run.own else self._confirm(run, before)
 
     def _check(self, settings: Settings, context: Context) -> float:
         """Refuse before anything moves; the charge, mAh."""
@@ -256,6 +267,37 @@ class Neato:
         said = self.ask(command)
         if said:
             raise Refused(f"the robot answers {command} with {' '.join(said)!r}: end what it does and start again")
+
+    def _begin_its_own(self, run: _Run) -> Readback:
+        """House or spot cleaning: what the settings can mean to it, then the start, read back.
+
+        The fan is Eco, normal or Intense, the navigation mode Deep for more than one pass, else by the speed. User
+        settings are read back, the cleaning by the robot's state; the navigation mode is not told by any command.
+        """
+        settings = run.settings
+        flags = {"EcoMode": settings.fan <= _ECO_FAN, "IntenseClean": settings.fan >= _INTENSE_FAN}
+        for name, wanted in flags.items():
+            self._obeyed(f"SetUserSettings {name} {'ON' if wanted else 'OFF'}")
+        user = console.table(self.ask("GetUserSettings"))
+        told = {"EcoMode": user.get("eco mode", ""), "IntenseClean": user.get("intenseclean", "")}
+        wrong = [name for name, wanted in flags.items() if told[name].upper() != ("ON" if wanted else "OFF")]
+        if wrong:
+            self._finish_run(run, "fault", f"the robot did not take {' and '.join(wrong)}: set it by hand, start again")
+            raise Refused(self.message)
+        slow = "Gentle" if settings.speed < _GENTLE_MM_S else "Quick" if settings.speed >= _QUICK_MM_S else "Normal"
+        self._obeyed(f"SetNavigationMode {'Deep' if settings.passes > 1 else slow}")
+        run.began_s = run.next_s = run.metered_s = self._line.now_s
+        for command in (f"Clean {settings.pattern.capitalize()}", "GetState"):
+            if run.end is None:
+                self._tick(run, command)
+        if run.end is not None or not run.cleans:
+            why = (
+                self.message or "it does not clean: is it on its charger, or does its firmware refuse with a USB host?"
+            )
+            self._finish_run(run, "fault", f"the robot did not take the start ({why})")
+            raise Refused(self.message)
+        how: dict[str, Realised] = dict.fromkeys(Settings.__dataclass_fields__, "not readable")
+        return Readback(settings, how | {"fan": "read back", "pattern": "read back"})
 
     def _confirm(self, run: _Run, before: dict[str, str]) -> Readback:
         """Switch the motors on and drive until the robot has confirmed what it can."""
@@ -363,6 +405,8 @@ class Neato:
     def _decide(self, run: _Run) -> tuple[str, console.Move | None]:
         """What to say in this tick: a wheel move when the planner wants another motion, else a question."""
         assert self._context is not None
+        if run.own:
+            return self._look_on(run, self._context), None
         bump_left, bump_right, drop = (False, False, False) if run.locating else run.contact
         left, right, done = decide(run.plan, bump_left, bump_right, drop, run.wall, *_counts(run.left_mm, run.right_mm))
         num_ticks = round((run.next_s - run.began_s) / TICK_S)
@@ -386,6 +430,19 @@ class Neato:
             if run.num_asked % every == 0:
                 return command, None
         return ("GetDigitalSensors", "GetAnalogSensors")[run.num_asked % 2], None
+
+    def _look_on(self, run: _Run, context: Context) -> str:
+        """What to ask next of a robot that cleans by itself; "" when the run is over."""
+        num_ticks = round((run.next_s - run.began_s) / TICK_S)
+        end = why_ended(context, not run.cleans, num_ticks, int(run.charge_mah))
+        if end is not None:
+            self._finish_run(run, end)
+            return ""
+        run.num_asked += 1
+        for command, every in (("GetState", 15), *_EVERY[:2]):
+            if run.num_asked % every == 0:
+                return command
+        return _OF_ITS_OWN[run.num_asked % len(_OF_ITS_OWN)]
 
     def _next_move(self, run: _Run, left: int, right: int) -> console.Move | None:
         """The move to send now, or None while the one under way will do."""
@@ -426,6 +483,11 @@ class Neato:
             # Whole percents are coarse: the current, summed up, counts unless they contradict it.
             if abs(fuel_mah - run.charge_mah) > 0.03 * CAPACITY_MAH:
                 run.charge_mah = fuel_mah
+        elif asked == "GetState":
+            state = " ".join(lines)
+            run.cleans = "CLEANINGRUNNING" in state
+            if "CLEANINGPAUSED" in state:
+                self._finish_run(run, "fault", "somebody paused the cleaning: start again")
         elif asked == "GetErr":
             wrong = console.error_of(lines)
             if wrong:
@@ -464,6 +526,9 @@ class Neato:
         left, right = (console.number(values, f"{side}Wheel_PositionInMM") for side in ("Left", "Right"))
         if left is None or right is None:
             return
+        if run.own:  # nothing else tells where it is
+            run.left_mm, run.right_mm = left - run.base_mm[0], right - run.base_mm[1]
+            return
         off_left = left - run.base_mm[0] - run.asked_at_mm[0]
         off_right = right - run.base_mm[1] - run.asked_at_mm[1]
         if max(abs(off_left), abs(off_right)) > _SAME_MM:
@@ -480,12 +545,26 @@ class Neato:
         since_s = _since(run)
         run.metered_s = run.next_s
         run.charge_mah -= run.current_ma * since_s / 3600
+        if run.own:
+            self._measure_its_own(run, since_s)
+            return
         run.unsure.append((since_s, run.left_mm, run.right_mm))
         if run.locating:
             return
         # A reading is of the beginning of its tick: the last tick is still open, and more while nobody looked.
         keep = min(run.ticks_unseen, len(run.unsure), _MAX_UNSEEN) if sum(run.wheels) > 0 else 0
         self._tell_meter(run, len(run.unsure) - keep)
+
+    def _measure_its_own(self, run: _Run, since_s: float) -> None:
+        """The way from one reading to the next, in as many steps as there were ticks."""
+        run.unsure.append((since_s, 0.0, 0.0))
+        (left, right), num = run.sure_mm, len(run.unsure)
+        if (run.left_mm, run.right_mm) != run.sure_mm or num >= _MAX_UNSEEN:
+            way_left, way_right = (run.left_mm - left) / num, (run.right_mm - right) / num
+            run.unsure = [
+                (each[0], left + (k + 1) * way_left, right + (k + 1) * way_right) for k, each in enumerate(run.unsure)
+            ]
+            self._tell_meter(run, num)
 
     def _tell_meter(self, run: _Run, num_ticks: int) -> None:
         for since_s, left_mm, right_mm in run.unsure[:num_ticks]:
@@ -535,6 +614,7 @@ class Neato:
             if _figure(values, "LeftWheel_Speed") or _figure(values, "RightWheel_Speed"):
                 self._lose("the robot does not confirm that its wheels stand: lift it up, then open it again")
         assert run.end is not None
+        run.unsure = [(s, *(run.sure_mm if run.own else (left, right))) for s, left, right in run.unsure]
         self._tell_meter(run, len(run.unsure))
         outcome = run.meter.outcome(run.end)
         assert self._context is not None
@@ -542,7 +622,8 @@ class Neato:
         error[OUTCOMES.index("residual_dirt")] = DIRT_ERROR * self._context.dirt_g_m2
         error[OUTCOMES.index("duration")] = DURATION_ERROR_MIN
         error[OUTCOMES.index("energy")] += ENERGY_ERROR_WH
-        error[OUTCOMES.index("bumps")] = BUMPS_ERROR + BUMPS_ERROR_SHARE * outcome.z[OUTCOMES.index("bumps")]
+        bumps = OUTCOMES.index("bumps")
+        error[bumps] = BUMPS_ERROR + (BUMPS_ERROR_OWN if run.own else BUMPS_ERROR_SHARE) * outcome.z[bumps]
         return replace(outcome, error=error)
 
     def stop(self) -> None:

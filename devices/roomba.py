@@ -23,7 +23,7 @@ from devices.home.meter import Meter
 from devices.home.planners import SIDE_BRUSH, decide, new_plan, planned_s
 from devices.home.plant import End
 from devices.home.simulate import why_ended
-from devices.home.types import Context, Outcome, Settings, context_to_json
+from devices.home.types import PROGRAMMES, Context, Outcome, Settings, context_to_json
 from firmware_bridge import oi, ports
 from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
 from firmware_bridge.plant import Sensors
@@ -41,6 +41,7 @@ _OVERCURRENT_TICKS = 17  # a second of it: a jammed brush, not a jolt
 STARTED = oi.leds(0, 0, 255) + oi.song(0, ((72, 8), (79, 12))) + oi.play(0)
 ENDED = oi.leds(0, 0, 60) + oi.song(1, ((79, 8), (72, 12))) + oi.play(1)
 FAILED = oi.leds(0, 255, 255) + oi.song(2, ((48, 24), (0, 8), (48, 24))) + oi.play(2)
+_STANDS_TICKS = 50  # 3 s without a turn of the wheels: a cleaning of its own has ended
 _CHARGING = (1, 2, 3)  # states of packet 21: reconditioning, full, trickle
 _MA_THAT_SHOWS = 40  # a rise of current that is more than noise
 
@@ -107,8 +108,14 @@ class _Run:
     left_counts: int = 0
     right_counts: int = 0
     overcurrent_ticks: int = 0
+    still_ticks: int = 0  # of a cleaning of its own
     stale: bool = False
     end: End | None = None
+
+    @property
+    def own(self) -> bool:
+        """The robot cleans by itself, the host looks on."""
+        return self.settings.pattern in PROGRAMMES
 
 
 class Roomba:
@@ -313,7 +320,11 @@ class Roomba:
         frame = self._last
         assert frame is not None
         self._check(frame, settings, context)
-        motors = oi.pwm_motors(settings.brush, SIDE_BRUSH, settings.fan)
+        own = settings.pattern in PROGRAMMES
+        if own:  # its own motors, and a drive command would not be heeded; MAX is the CLEAN that asks for more
+            motors = oi.SPOT if settings.pattern == "spot" else oi.MAX if settings.passes > 1 else oi.CLEAN
+        else:
+            motors = oi.pwm_motors(settings.brush, SIDE_BRUSH, settings.fan)
         run = self._run = _Run(
             settings=settings,
             plan=new_plan(settings, context),
@@ -325,13 +336,13 @@ class Roomba:
             next_s=self._now_s(),
             metered_s=self._now_s(),
             # Halt comes first, so that nothing of an earlier run is left.
-            preamble=oi.HALT + oi.SAFE_MODE + motors + STARTED,
+            preamble=oi.HALT + oi.SAFE_MODE + (STARTED + motors if own else motors + STARTED),
             bumps=frame.bumps,
             cliff=frame.cliff,
         )
         run.meter.add(0.0, _sensors(frame, frame.bumps, 0, 0))
         self.message, self.num_reverts, self.num_odd_modes, self._laid_out = "", 0, 0, False
-        return self._confirm(run, frame)
+        return self._confirm_its_own(run) if run.own else self._confirm(run, frame)
 
     def _check(self, frame: Frame, settings: Settings, context: Context) -> None:
         """Refuse before anything moves."""
@@ -344,6 +355,19 @@ class Roomba:
         fill = frame.charge_mah / max(frame.capacity_mah, 1)
         if fill <= context.battery_floor:
             raise Refused(f"battery at {fill:.0%}, the run needs more than {context.battery_floor:.0%}: charge it")
+
+    def _confirm_its_own(self, run: _Run) -> Readback:
+        """A cleaning of its own: that the wheels turn in passive mode is all that the interface tells of it."""
+        for _ in range(_STANDS_TICKS - 1):
+            if run.end is not None or run.left_counts or run.right_counts:
+                break
+            self._tick(run)
+        if run.end is not None or not (run.left_counts or run.right_counts):
+            why = self.message or "its wheels do not turn: is it on its charger?"
+            self._finish_run(run, "fault", f"the robot did not take the start ({why})")
+            raise Refused(self.message)
+        how: dict[str, Realised] = dict.fromkeys(Settings.__dataclass_fields__, "not readable")
+        return Readback(run.settings, how | {"pattern": "inferred"})
 
     def _confirm(self, run: _Run, before: Frame) -> Readback:
         """Drive the first ticks until the robot has confirmed what it can."""
@@ -396,17 +420,21 @@ class Roomba:
             return self._finish_run(run, "stopped")
         data = b""
         if not run.stale:
-            bump_left, bump_right, wall = bool(run.bumps & 2), bool(run.bumps & 1), bool(run.frame.wall)
-            left, right, done = decide(
-                run.plan, bump_left, bump_right, run.cliff, wall, run.left_counts, run.right_counts
-            )
+            if run.own:
+                left = right = 0
+                done = run.still_ticks > _STANDS_TICKS
+            else:
+                bump_left, bump_right, wall = bool(run.bumps & 2), bool(run.bumps & 1), bool(run.frame.wall)
+                left, right, done = decide(
+                    run.plan, bump_left, bump_right, run.cliff, wall, run.left_counts, run.right_counts
+                )
             assert self._context is not None
             num_ticks = round((run.next_s - run.began_s) / TICK_S)
             end = why_ended(self._context, done, num_ticks, run.frame.charge_mah)
             if end is not None:
                 return self._finish_run(run, end)
             run.wheels = (left, right)
-            data = run.preamble + oi.drive_direct(left, right)
+            data = run.preamble + (b"" if run.own else oi.drive_direct(left, right))
             run.preamble = b""
         # On the wall clock a host that was held up does not hurry after the ticks that it missed.
         run.next_s = max(run.next_s, self._now_s() - TICK_S) + TICK_S
@@ -428,8 +456,11 @@ class Roomba:
         run.bumps = frame.bumps | (bumps & ~before.bumps)
         run.cliff = frame.cliff or (bool(cliff) and not before.cliff)
         # At 500 mm/s an encoder turns 68 counts a tick: differences of the last frames are unambiguous for a minute.
-        run.left_counts += _wrapped(frame.left_encoder - before.left_encoder)
-        run.right_counts += _wrapped(frame.right_encoder - before.right_encoder)
+        left = _wrapped(frame.left_encoder - before.left_encoder)
+        right = _wrapped(frame.right_encoder - before.right_encoder)
+        run.left_counts += left
+        run.right_counts += right
+        run.still_ticks = 0 if left or right else run.still_ticks + 1
         run.frame = frame
         # A tick is four frames of 15 ms; after a gap in the line it is more.
         since_s = round((run.next_s - run.metered_s) / oi.STREAM_STEP_S) * oi.STREAM_STEP_S
@@ -437,11 +468,11 @@ class Roomba:
         run.meter.add(since_s, _sensors(frame, run.bumps, run.left_counts, run.right_counts))
         if run.stale:
             run.stale = False
-            run.preamble = oi.SAFE_MODE + run.motors
+            run.preamble = oi.SAFE_MODE + run.motors  # of its own: the halt has ended it, so it begins anew
         run.overcurrent_ticks = run.overcurrent_ticks + 1 if frame.overcurrents else 0
         if bumps & 0b1100:
             self._finish_run(run, "fault", "a wheel hung free: set the robot on the floor and start again")
-        elif frame.mode in (oi.OFF, oi.PASSIVE):
+        elif frame.mode in (oi.OFF, oi.PASSIVE) and not (run.own and frame.mode == oi.PASSIVE):
             self._recover(run, frame, bool(cliff))
         elif run.overcurrent_ticks > _OVERCURRENT_TICKS:
             what = "main brush" if frame.overcurrents & 4 else "side brush" if frame.overcurrents & 1 else "wheel"

@@ -253,6 +253,78 @@ def test_a_short_silence_stops_the_wheels_and_not_the_run(both: tuple[Neato, InL
     assert line.emulator.actuators[:2] != (0, 0)
 
 
+HOUSE = replace(SETTINGS, pattern="house")
+
+
+def test_a_house_cleaning_of_its_own_is_asked_for_read_back_and_watched(both: tuple[Neato, InLine]) -> None:
+    robot, line = both
+    context = replace(CONTEXT, run_limit_s=180.0)
+    robot.prepare(context, 0)
+    line.sent.clear()
+    readback = robot.start(HOUSE)
+    sent = [data.decode().strip() for _, data in line.sent]
+    assert sent[3:] == [
+        *("TestMode Off", "GetMotors", "GetAnalogSensors"),
+        *("SetUserSettings EcoMode OFF", "SetUserSettings IntenseClean OFF", "GetUserSettings"),
+        *("SetNavigationMode Normal", "Clean House", "GetState"),
+    ]
+    assert (readback.how["fan"], readback.how["pattern"], readback.how["speed"]) == (
+        "read back",
+        "read back",
+        "not readable",
+    )
+    while not robot.advance().done:
+        pass
+    measured = robot.finish()
+    assert measured.end == "run_limit" and line.emulator.actuators == STILL and not line.emulator.cleaning
+    assert line.home is not None
+    truth = line.home.truth(measured.end)
+    off = abs(measured.z - truth.z) / measured.error
+    assert (off[[1, 2, 4, 5]] <= 2).all() and truth.z[1] > 25  # dirt and sound are modelled, of the mode's own settings
+    assert not moves(line)
+
+
+@pytest.mark.parametrize(
+    ("changes", "eco", "intense", "navigation"),
+    [
+        ({"fan": 20}, "ON", "OFF", "Normal"),
+        ({"fan": 100, "speed": 180}, "OFF", "ON", "Gentle"),
+        ({"speed": 400}, "OFF", "OFF", "Quick"),
+        ({"passes": 2, "speed": 400}, "OFF", "OFF", "Deep"),
+    ],
+)
+def test_settings_become_eco_intense_and_navigation_modes(
+    both: tuple[Neato, InLine], changes: dict[str, Any], eco: str, intense: str, navigation: str
+) -> None:
+    robot, line = both
+    robot.prepare(CONTEXT, 0)
+    robot.start(replace(HOUSE, **changes))
+    emulator = line.emulator
+    assert (emulator.user["EcoMode"], emulator.user["IntenseClean"], emulator.navigation) == (eco, intense, navigation)
+    robot.stop()
+    assert emulator.actuators == STILL and not emulator.cleaning
+
+
+def test_a_spot_ends_by_itself(both: tuple[Neato, InLine]) -> None:
+    robot, _ = both
+    outcome = run(robot, replace(CONTEXT, run_limit_s=600.0), replace(SETTINGS, pattern="spot"))
+    assert outcome.end == "finished" and 0.3 < outcome.z[2] < 9
+
+
+def test_a_robot_that_does_not_clean_by_itself_is_refused_and_a_pause_is_a_fault(both: tuple[Neato, InLine]) -> None:
+    robot, line = both
+    robot.prepare(CONTEXT, 0)
+    line.emulator.fault({"usb_refuses": True})
+    with pytest.raises(Refused, match="Cannot start cleaning"):
+        robot.start(HOUSE)
+    line.emulator.fault({"usb_refuses": False, "error": ""})
+    robot.prepare(CONTEXT, 0)
+    robot.start(HOUSE)
+    line.emulator.feed(b"Clean Stop\n")
+    robot.advance()
+    assert robot.advance().done and robot.finish().end == "fault" and "paused" in robot.message
+
+
 def start_emulator(path: Path, *how: str) -> tuple["subprocess.Popen[bytes]", str]:
     args = ("neato", "--pty", str(path), "--json", *how)
     process = spawn("devices.emulate", *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

@@ -239,6 +239,27 @@ def test_firmware_that_counts_distance_wrong_changes_nothing(robot: Roomba) -> N
     fault(robot, firmware="3.8")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "passes", "what"), [("house", 1, "clean"), ("house", 2, "max"), ("spot", 1, "spot")]
+)
+def test_a_cleaning_of_its_own_is_begun_watched_and_ended(robot: Roomba, pattern: str, passes: int, what: str) -> None:
+    settings = replace(SETTINGS, pattern=pattern, passes=passes)  # type: ignore[arg-type]
+    robot.prepare(replace(CONTEXT, run_limit_s=300.0 if what == "spot" else 60.0), 0)
+    how = robot.start(settings).how
+    assert how["pattern"] == "inferred" and how["fan"] == "not readable"
+    state = robot.emulator_state()
+    assert (state["cleaning"], state["mode"]) == (what, oi.PASSIVE)
+    while not robot.advance().done:
+        pass
+    outcome = robot.finish()
+    assert outcome.end == ("finished" if what == "spot" else "run_limit") and outcome.z[1] > 5 and outcome.z[4] > 0.1
+    assert robot.emulator_state()["actuators"] == [0, 0, 0, 0, 0] and robot.message == ""
+    robot.prepare(CONTEXT, 0)
+    robot.start(settings)
+    robot.stop()
+    assert robot.emulator_state()["actuators"] == [0, 0, 0, 0, 0]
+
+
 def test_a_jammed_brush_is_a_fault_after_a_second(robot: Roomba) -> None:
     robot.prepare(CONTEXT, 0)
     robot.start(SETTINGS)

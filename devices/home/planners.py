@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from devices.home.noise import uniform_at
 from devices.home.plan import survey
 from devices.home.plant import MM_PER_COUNT, TICK_S, WHEEL_BASE_MM
-from devices.home.types import PATTERNS, Context, FloorPlan, Settings
+from devices.home.types import PATTERNS, PROGRAMMES, Context, FloorPlan, Settings
 from firmware_bridge.plant import Actuators
 
 SIDE_BRUSH = 60  # percent; no setting of its own
@@ -74,10 +74,11 @@ def new_plan(settings: Settings, context: Context) -> NDArray[np.float64]:
     plan = np.zeros(PLACES + _NUM_PLACES**2)
     area = survey(context.plan).cleanable_m2
     speed_m_s = settings.speed / 1000
-    plan[PATTERN] = PATTERNS.index(settings.pattern)
+    pattern = PROGRAMMES.get(settings.pattern, settings.pattern)
+    plan[PATTERN] = PATTERNS.index(pattern)
     plan[SPEED] = settings.speed
     plan[PASSES] = settings.passes
-    plan[PASS_TICKS] = math.ceil(_PASS_FACTOR[settings.pattern] * area / (_SWATH_M * speed_m_s) / TICK_S)
+    plan[PASS_TICKS] = math.ceil(_PASS_FACTOR[pattern] * area / (_SWATH_M * speed_m_s) / TICK_S)
     plan[LAP_TICKS] = math.ceil(_LAP_FACTOR * math.sqrt(area) / speed_m_s / TICK_S) if settings.edge else 0
     plan[STAGE] = -1.0
     return plan

@@ -6,7 +6,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-PATTERNS = ("lanes", "spiral", "wall")
+PATTERNS = ("lanes", "spiral", "wall")  # how a host steers
+# The robot's own cleanings, where it has them; elsewhere the host steers a pattern in their place.
+PROGRAMMES = {"house": "lanes", "spot": "spiral"}
 
 # The fixed order of the outcome vector z. A scenario may use some of them, never others.
 OUTCOMES = ("residual_dirt", "coverage", "duration", "sound", "energy", "bumps")
@@ -28,7 +30,7 @@ class Settings:
     brush: int  # main brush, percent of full duty
     speed: int  # mm/s
     passes: int
-    pattern: Literal["lanes", "spiral", "wall"]
+    pattern: Literal["lanes", "spiral", "wall", "house", "spot"]  # of PATTERNS or PROGRAMMES
     edge: bool  # a lap along the walls at the end of each pass
 
 
