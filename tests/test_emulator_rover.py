@@ -3,18 +3,22 @@
 Everything is asserted on the chip's own clock. The long runs are `python -m bench.rover`.
 """
 
+import argparse
 import json
 import math
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.rover_chip import Desk, hang, over_a_bad_line, silences, stamped_drive
+from devices import emulate
 from devices.emulate import free_room
 from devices.home.plant import MM_PER_COUNT, Home
+from firmware_bridge import rover_build
 from firmware_bridge.emulators.rover import Emulator
 from firmware_bridge.framing import Parser, encode
 from firmware_bridge.messages import BY_NAME, CONTROL_MS, DEAD_MAN_MS, Reason, State, Status, Switch, unpack
@@ -195,6 +199,18 @@ def test_nothing_wrong_comes_of_a_bad_line() -> None:
     found = over_a_bad_line(600, seed=7)
     assert found.obeyed > 300
     assert (found.not_sent, found.twice, found.moved_after_stop, found.deaf) == (0, 0, 0, 0)
+
+
+def test_a_machine_without_the_packages_is_told_which(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(rover_build.NEEDS, "emulator", (("/nonexistent", "gcc-avr"), ("/nonexistent", "simavr")))
+    parser = argparse.ArgumentParser()
+    emulate.add_arguments(parser)
+    assert emulate.run(parser.parse_args(["rover", "--pty", str(tmp_path / "robot")])) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1 and "apt-get install gcc-avr simavr" in told.err
 
 
 def test_the_command_line_serves_a_foreign_client() -> None:

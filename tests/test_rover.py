@@ -133,7 +133,7 @@ def test_an_emulated_run_is_the_simulators_run(robot: Rover, pattern: str, stair
     if stairs:  # ahead of the robot, a drop
         for row in range(10, 40):
             rows[row] = rows[row][:35] + "!!!!" + rows[row][39:]
-    context = replace(free_room(), plan=replace(free_room().plan, rows=tuple(rows)), run_limit_s=40.0)
+    context = replace(free_room(), plan=replace(free_room().plan, rows=tuple(rows)), run_limit_s=30.0)
     settings = replace(SETTINGS, pattern=pattern, edge=True)  # type: ignore[arg-type]
     truth = simulate(context, settings, 3)
     measured = run(robot, context, settings, 3)

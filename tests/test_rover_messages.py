@@ -36,6 +36,12 @@ def test_ids_tell_who_speaks() -> None:
     assert all((message.id >= 0x80) == (message.sender == "rover") for message in messages.MESSAGES)
 
 
+def test_every_message_and_status_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "rover.md").read_text()
+    assert all(f"`{message.name}`" in page for message in messages.MESSAGES)
+    assert all(status.name.lower().replace("_", " ") in page for status in messages.Status)
+
+
 @pytest.mark.parametrize("message", messages.MESSAGES, ids=lambda message: message.name)
 def test_a_message_survives_the_line(message: messages.Message) -> None:
     values = {field.name: 37 + place for place, field in enumerate(message.fields)}
