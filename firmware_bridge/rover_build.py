@@ -14,7 +14,7 @@ from typing import Literal
 SOURCES = Path(__file__).resolve().parent / "rover"
 # What a target needs: (a file that shows it, its Debian package).
 NEEDS = {
-    "native": (("/usr/bin/g++", "g++"),),
+    "native": (("/usr/bin/g++", "g++"), ("/usr/bin/make", "make")),
     "emulator": (
         ("/usr/bin/avr-g++", "gcc-avr"),
         ("/usr/lib/avr/include/avr/io.h", "avr-libc"),
@@ -22,6 +22,7 @@ NEEDS = {
         ("/usr/include/simavr/sim_avr.h", "libsimavr-dev"),
         ("/usr/include/libelf.h", "libelf-dev"),
         ("/usr/bin/gcc", "gcc"),
+        ("/usr/bin/make", "make"),
     ),
 }
 Target = Literal["native", "emulator"]
@@ -42,17 +43,18 @@ def build(target: Target) -> Path:
     if folder.exists():
         return folder
     if lacks := missing(target):
-        raise CannotBuild(f"the rover's firmware cannot be built here: apt-get install {' '.join(lacks)} make")
+        raise CannotBuild(f"the rover's firmware cannot be built here: apt-get install {' '.join(lacks)}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        new = Path(name) / "new"
-        words = ["make", "--silent", "--jobs=2", "-f", str(SOURCES / "Makefile"), f"BUILD={new}", target]
+    # make splits names at spaces, which a user's cache may have and this folder has not
+    with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        words = ["make", "--silent", "--jobs=2", "-f", "Makefile", f"BUILD={made}", target]
         # The make above us, if there is one, has its own jobs and flags.
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-        done = subprocess.run(words, capture_output=True, text=True, env=clean, cwd=name)
+        done = subprocess.run(words, capture_output=True, text=True, env=clean, cwd=SOURCES)
         if done.returncode:
             raise CannotBuild(f"the rover's firmware does not build: {' '.join(done.stderr.split())[-300:]}")
-        shutil.rmtree(new / "core", ignore_errors=True)
+        new = Path(beside) / "new"
+        shutil.copytree(made, new, ignore=shutil.ignore_patterns("core"))
         try:
             new.rename(folder)
         except OSError:  # somebody else was faster
