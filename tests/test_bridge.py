@@ -188,6 +188,33 @@ def test_close_is_idempotent_and_leaves_no_process(address: str) -> None:
         assert has_stopped(address)
 
 
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_guard_whose_second_is_killed_stops_the_robot_and_ends(address: str) -> None:
+    with driving(address) as client:
+        (second,) = children(client.process.pid)
+        os.kill(second, signal.SIGTERM)  # of no effect: it ends with the guard
+        client.exchange(b"", client.now_s + 0.06, True)
+        os.kill(second, signal.SIGKILL)
+        with pytest.raises(LinkDown, match="watches the guard"):
+            for _ in range(1000):
+                client.exchange(b"", client.now_s + 0.06, True)
+        assert client.process.wait(PATIENCE_S) == 0 and has_stopped(address)
+
+
+def test_a_guard_that_is_killed_is_replaced_by_its_second_for_three_last_words(address: str) -> None:
+    with driving(address) as client:
+        (second,) = children(client.process.pid)
+        client.process.kill()
+        assert has_stopped(address)
+        until = time.monotonic() + PATIENCE_S
+        while is_running(second) and not is_zombie(second) and time.monotonic() < until:
+            time.sleep(0.02)
+    BridgeClient(address, oi.HALT, 0.0).close()  # the port is free again
+
+
 def test_the_guard_imports_little() -> None:
     """It stands before the robot moves: no numpy, no compiler, none of the lab's other layers."""
     code = "import sys, firmware_bridge.bridge, firmware_bridge.bridge_client; print(*sys.modules)"
