@@ -78,8 +78,7 @@ def _drive(robot: str, address: str, told: int) -> None:
     """A session in a process of its own: its guard's pid, then it drives until it is killed."""
     device: Any = make_device(f"{robot}:{address}")
     device.open()
-    client = device._client if robot == "roomba" else device._line._client
-    os.write(told, f"{client.process.pid}\n".encode())
+    os.write(told, f"{device._line._client.process.pid}\n".encode())
     while True:
         device.prepare(free_room(), 0)
         device.start(SETTINGS)

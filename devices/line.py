@@ -99,6 +99,12 @@ class Line:
         self.stop()
         raise LinkLost(why)
 
+    def wake(self) -> None:
+        """Pulse the wake-up line, where there is one. Never raises."""
+        if self._client is not None:
+            with contextlib.suppress(ports.LinkDown):
+                self._client.wake()
+
     def stop(self) -> None:
         """The guard writes the stop bytes at once. From any thread, never raises."""
         if self._client is not None:

@@ -8,9 +8,6 @@ Sources: "iRobot Create 2 Open Interface Specification"; docs/roomba.md.
 """
 
 import contextlib
-import json
-import os
-import subprocess
 import threading
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
@@ -24,10 +21,10 @@ from devices.home.planners import SIDE_BRUSH, decide, new_plan, planned_s
 from devices.home.plant import End
 from devices.home.simulate import why_ended
 from devices.home.types import PROGRAMMES, Context, Outcome, Settings, context_to_json
-from firmware_bridge import oi, ports
-from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
+from devices.line import Line
+from firmware_bridge import oi
+from firmware_bridge.bridge_client import Tap
 from firmware_bridge.plant import Sensors
-from firmware_bridge.transport import clock_path
 
 TICK_S = 0.060
 _TICKS_A_CALL = 16  # 0.96 s: `advance` drives on for at most a second
@@ -126,18 +123,11 @@ class Roomba:
     def __init__(self, address: str, tap: Tap | None = None, heartbeat_s: float | None = None) -> None:
         """`emulator` starts one of our own; a path or an URL is a port. heartbeat_s: see firmware_bridge.bridge."""
         self.address = address
-        self.rung: Rung = "emulator" if address == "emulator" or ports.emulator_at(address) else "hardware"
         self.message = ""  # why the last run ended in a fault, with the remedy
         self.num_garbage = 0  # bytes of the last session's line that were no frames
         self.num_reverts = 0  # fallbacks to passive at a drop, this run
         self.num_odd_modes = 0  # mode bytes that the specification does not know
-        self._tap = tap
-        self._heartbeat_s = heartbeat_s
-        self._emulator: subprocess.Popen[bytes] | None = None
-        self._port = ""
-        self._client: BridgeClient | None = None
-        self._virtual = False
-        self._lost = "the robot is not open"
+        self._line = Line("roomba", address, oi.HALT, tap, heartbeat_s)
         self._stopped = threading.Event()
         self._decoder = oi.StreamDecoder(PACKETS)
         self._last: Frame | None = None
@@ -147,64 +137,32 @@ class Roomba:
         self._laid_out = False  # the emulated home is as before a run
         self._run: _Run | None = None
 
+    @property
+    def rung(self) -> Rung:
+        """Emulator or hardware."""
+        return self._line.rung
+
     # --- link ---------------------------------------------------------------------------------------------------------
 
     def open(self) -> dict[str, str]:
         """Connect, say hello, listen. After a lost link it tries the same address again and arms nothing."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        self._port = self._find_port()
-        self._virtual = self._port.startswith("/") and os.path.lexists(clock_path(self._port))
-        record = ports.emulator_at(self._port)
-        self.rung = "emulator" if self._virtual or record else "hardware"
-        heartbeat_s = self._heartbeat_s
-        if heartbeat_s is None:
-            heartbeat_s = 0.0 if self._virtual else HEARTBEAT_S
-        try:
-            self._client = BridgeClient(self._port, oi.HALT, heartbeat_s, self._tap)
-        except ports.PortBusy as problem:
-            raise Refused(str(problem)) from None
-        except ports.LinkDown as problem:
-            raise LinkLost(str(problem)) from None
-        self._lost, self._laid_out = "", False
+        self._line.open()
+        self._laid_out = False
         try:
             self._hello()
         except LinkLost:
-            self._client.close()  # a robot that does not answer must not keep its port from others
-            self._client = None
+            self._line.hang_up()  # a robot that does not answer must not keep its port from others
             raise
         frame = self._last
         assert frame is not None
         return {
             "robot": "Roomba or Create 2",  # the Open Interface has no packet for model, firmware or serial number
             "protocol": "iRobot Open Interface",
-            "address": self._port,
+            "address": self._line.port,
             "rung": self.rung,
             "battery": f"{frame.charge_mah} of {frame.capacity_mah} mAh, {frame.voltage_mv} mV",
             "temperature": f"{frame.temperature_c} C",
         }
-
-    def _find_port(self) -> str:
-        if self.address != "emulator":
-            return self.address
-        if self._emulator is None:
-            self._emulator = spawn(
-                "devices.emulate",
-                *("roomba", "--virtual", "--owned", "--json"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            assert self._emulator.stdout is not None
-            line = self._emulator.stdout.readline()
-            if not line:
-                self._end_emulator()
-                raise LinkLost("the emulator did not start: try python -m devices.emulate roomba --virtual")
-            self._port = json.loads(line)["address"]
-        elif self._emulator.poll() is not None:
-            # One that died is a pulled cable: only a deliberate close makes room for a new one.
-            raise LinkLost("the emulator has ended: close the robot and open it again")
-        return self._port
 
     def _hello(self) -> None:
         """Start the interface and wait for frames; a robot that sleeps is woken once."""
@@ -214,39 +172,28 @@ class Roomba:
             # Safe mode, standing still: in passive mode the robot would fall asleep while the person thinks. On its
             # charger it drops back to passive by itself and goes on charging.
             self._say(oi.START + oi.stream(PACKETS) + oi.SAFE_MODE)
-            began_s = self._now_s()
-            while self._now_s() - began_s < HELLO_S / 2:
+            began_s = self._line.now_s
+            while self._line.now_s - began_s < HELLO_S / 2:
                 self._listen(TICK_S)
                 if self._last is not None:
                     return
             if attempt == 0:
-                self._wake()
-        self._lose(f"{self._port} answers nothing: switch the robot on, press CLEAN to wake it, check the cable")
-
-    def _wake(self) -> None:
-        assert self._client is not None
-        with contextlib.suppress(ports.LinkDown):
-            self._client.wake()
-
-    def _now_s(self) -> float:
-        if self._client is None:
-            raise LinkLost(f"{self.address}: {self._lost}")
-        return self._client.now_s
+                self._line.wake()
+        self._lose(f"{self._line.port} answers nothing: switch the robot on, press CLEAN to wake it, check the cable")
 
     def _exchange(self, data: bytes, until_s: float, armed: bool = False) -> bytes:
-        if self._lost or self._client is None:
-            raise LinkLost(f"{self.address}: {self._lost}")
         try:
-            return self._client.exchange(data, until_s, armed, self._may_move if armed else None)
-        except ports.LinkDown as problem:
-            self._lose(str(problem))
+            return self._line.exchange(data, until_s, self._may_move if armed else None)
+        except LinkLost as problem:
+            self._note(str(problem))
+            raise
 
     def _may_move(self) -> bool:
         return not self._stopped.is_set()
 
     def _listen(self, wait_s: float) -> list[Frame]:
         """Frames of the next wait_s, outside of a run."""
-        return self._take_in(self._exchange(b"", self._now_s() + wait_s))
+        return self._take_in(self._exchange(b"", self._line.now_s + wait_s))
 
     def _say(self, data: bytes) -> None:
         """Write outside of a run, without waiting."""
@@ -257,17 +204,17 @@ class Roomba:
         self.num_garbage = self._decoder.num_garbage
         if frames:
             self._last = frames[-1]
-            self._heard_s = self._now_s()
+            self._heard_s = self._line.now_s
         return frames
 
     def _lose(self, why: str) -> NoReturn:
         """The run is over. The guard, if it still holds the port, stops the robot; nothing is armed by itself."""
-        self._lost = why
+        self._note(why)
+        self._line.lose(why)
+
+    def _note(self, why: str) -> None:
         if self._run is not None and self._run.end is None:
             self._run.end, self.message = "fault", why
-        if self._client is not None:
-            self._client.stop()
-        raise LinkLost(why)
 
     # --- a run --------------------------------------------------------------------------------------------------------
 
@@ -283,21 +230,13 @@ class Roomba:
         self._listen(TICK_S)
 
     def _lay_out(self) -> None:
-        if self._virtual and self._context is not None:
-            self._ask("p", {"context": context_to_json(self._context), "replicate": self._replicate})
+        if self._line.virtual and self._context is not None:
+            self._line.request("p", {"context": context_to_json(self._context), "replicate": self._replicate})
         self._laid_out = True
-
-    def _ask(self, kind: str, payload: dict[str, object]) -> dict[str, object]:
-        if self._lost or self._client is None:
-            raise LinkLost(f"{self.address}: {self._lost}")
-        try:
-            return self._client.request(kind, payload)
-        except ports.LinkDown as problem:
-            self._lose(str(problem))
 
     def emulator_state(self) -> dict[str, object]:
         """What an emulator in virtual time says of itself; for tests and conformance checks."""
-        return self._ask("s", {})
+        return self._line.request("s", {})
 
     def start(self, settings: Settings) -> Readback:
         """Settings and motion in one write, then read back.
@@ -315,7 +254,7 @@ class Roomba:
         if not self._laid_out:  # armed again after a lost link, perhaps on an emulator that was started anew
             self._lay_out()
         self._listen(TICK_S)
-        if self._now_s() - self._heard_s > STALE_S:
+        if self._line.now_s - self._heard_s > STALE_S:
             self._hello()
         frame = self._last
         assert frame is not None
@@ -332,9 +271,9 @@ class Roomba:
             meter=Meter(context, settings),
             motors=motors,
             frame=frame,
-            began_s=self._now_s(),
-            next_s=self._now_s(),
-            metered_s=self._now_s(),
+            began_s=self._line.now_s,
+            next_s=self._line.now_s,
+            metered_s=self._line.now_s,
             # Halt comes first, so that nothing of an earlier run is left.
             preamble=oi.HALT + oi.SAFE_MODE + (STARTED + motors if own else motors + STARTED),
             bumps=frame.bumps,
@@ -437,7 +376,7 @@ class Roomba:
             data = run.preamble + (b"" if run.own else oi.drive_direct(left, right))
             run.preamble = b""
         # On the wall clock a host that was held up does not hurry after the ticks that it missed.
-        run.next_s = max(run.next_s, self._now_s() - TICK_S) + TICK_S
+        run.next_s = max(run.next_s, self._line.now_s - TICK_S) + TICK_S
         frames = self._take_in(self._exchange(data, run.next_s, armed=True))
         if frames:
             self._look(run, frames)
@@ -494,9 +433,11 @@ class Roomba:
             self._finish_run(run, "fault", f"the robot fell back to {mode} mode: was a button pressed? Start again")
 
     def _wait_for_frames(self, run: _Run) -> None:
-        silent_s = self._now_s() - self._heard_s
+        silent_s = self._line.now_s - self._heard_s
         if silent_s > LOST_S:
-            self._lose(f"{self._port} has been silent for {silent_s:.1f} s: check cable and robot, then open it again")
+            self._lose(
+                f"{self._line.port} has been silent for {silent_s:.1f} s: check cable and robot, then open it again"
+            )
         if silent_s > STALE_S and not run.stale:
             run.stale = True  # it may still hear us
             self._say(oi.HALT)
@@ -511,7 +452,7 @@ class Roomba:
         assert run is not None, "start comes before finish"
         if run.end is None:
             self._finish_run(run, "stopped")
-        if not self._lost:
+        if not self._line.lost:
             self._say(oi.HALT)
             self._listen(TICK_S)
             assert self._last is not None
@@ -523,29 +464,14 @@ class Roomba:
     def stop(self) -> None:
         """Motors off at once. Idempotent, from any thread, never raises."""
         self._stopped.set()
-        client = self._client
-        if client is not None:
-            with contextlib.suppress(Exception):
-                client.stop()
+        self._line.stop()
 
     def close(self) -> None:
         """Stop, leave the interface, let go of the port, end our own emulator. Idempotent, never raises."""
         self.stop()
-        if self._client is not None:
-            with contextlib.suppress(LinkLost, ports.LinkDown):
-                self._say(oi.HALT + oi.PAUSE_STREAM + oi.STOP_OI)
-            self._client.close()
-            self._client = None
-        self._lost = "the robot is not open"
-        self._end_emulator()
-
-    def _end_emulator(self) -> None:
-        if self._emulator is not None:
-            for pipe in (self._emulator.stdin, self._emulator.stdout):
-                if pipe is not None:
-                    pipe.close()
-            reap(self._emulator)
-            self._emulator = None
+        with contextlib.suppress(LinkLost):
+            self._say(oi.HALT + oi.PAUSE_STREAM + oi.STOP_OI)
+        self._line.close()
 
 
 def open_device(address: str | None) -> Roomba:

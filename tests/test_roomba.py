@@ -209,8 +209,8 @@ def test_a_wheel_that_hangs_is_refused_before_and_a_fault_during_a_run(robot: Ro
 def test_a_button_that_ends_safe_mode_is_a_fault_not_a_restart(robot: Roomba) -> None:
     robot.prepare(CONTEXT, 0)
     robot.start(SETTINGS)
-    assert robot._client is not None
-    robot._client.write(oi.START)  # what the robot's own CLEAN button does: passive mode
+    assert robot._line._client is not None
+    robot._line._client.write(oi.START)  # what the robot's own CLEAN button does: passive mode
     assert robot.advance().done
     assert robot.finish().end == "fault" and "passive" in robot.message
 
@@ -361,7 +361,7 @@ def test_our_own_emulator_is_started_and_ended_with_the_device() -> None:
     device.open()
     device.prepare(CONTEXT, 0)
     device.start(SETTINGS)
-    emulator, client = device._emulator, device._client
+    emulator, client = device._line._emulator, device._line._client
     assert emulator is not None and client is not None
     emulator.kill()
     with pytest.raises(LinkLost):
@@ -406,9 +406,9 @@ def test_a_session_killed_in_a_run_leaves_a_robot_that_stands(address: str) -> N
 
 
 def test_a_robot_that_fell_asleep_is_woken(robot: Roomba, address: str) -> None:
-    assert robot._client is not None
-    robot._client.write(oi.START + oi.PAUSE_STREAM)
-    robot._client.wait_until(robot._client.now_s + 301.0)
+    assert robot._line._client is not None
+    robot._line._client.write(oi.START + oi.PAUSE_STREAM)
+    robot._line._client.wait_until(robot._line._client.now_s + 301.0)
     assert ask(address, b"s", {})["asleep"]
     robot.open()
     assert run(robot).end == "run_limit"
@@ -454,8 +454,8 @@ def test_on_the_wall_clock_a_silent_session_is_stopped(paced: tuple[str, "subpro
     device.open()
     device.prepare(CONTEXT, 0)
     device.start(SETTINGS)
-    assert device._client is not None
-    device._client.process.wait(30.0)  # nobody calls advance: the guard stops the robot, lets go and ends
+    assert device._line._client is not None
+    device._line._client.process.wait(30.0)  # nobody calls advance: the guard stops the robot, lets go and ends
     with pytest.raises(LinkLost, match="silent"):
         device.advance()
     device.open()
