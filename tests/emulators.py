@@ -9,9 +9,9 @@ from firmware_bridge.bridge_client import reap, spawn
 
 
 @contextlib.contextmanager
-def emulator(*args: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """A Roomba emulator as a process: (address, process)."""
-    process = spawn("devices.emulate", "roomba", "--json", *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+def emulator(*args: str, robot: str = "roomba") -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """An emulator as a process: (address, process)."""
+    process = spawn("devices.emulate", robot, "--json", *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         with process.stdout:

@@ -13,7 +13,7 @@ from devices.home.types import FloorPlan, Settings
 from firmware_bridge.rover_build import missing
 
 # Where a robot can be had in a test: an emulator of its own, or nothing but itself.
-SPECS = {"simvac": "simvac", "roomba": "roomba:emulator", "neato": "neato:emulator", "rover": "rover:emulator"}
+SPECS = {"simvac": "simvac"} | {name: f"{name}:emulator" for name in ("roomba", "neato", "rover", "valetudo")}
 SETTINGS = Settings(fan=55, brush=90, speed=400, passes=1, pattern="lanes", edge=False)
 
 WALL, FLOOR = "#" * 15, "#" + "a" * 13 + "#"
