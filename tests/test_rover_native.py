@@ -172,7 +172,9 @@ def test_the_clock_may_wrap(native: Native) -> None:
 
 
 @pytest.mark.parametrize(
-    "noise", [b"", b"\x55" * 500, drive(1, 10_000), drive(9, 30), frame("beat", 3, 8, until_ms=900)]
+    "noise",
+    [b"", b"\x55" * 500, drive(1, 10_000), drive(9, 30), frame("beat", 3, 8, until_ms=900)],
+    ids=["silence", "noise", "a repeat", "too late", "of another boot"],
 )
 def test_the_dead_man_stops_it_whatever_else_is_on_the_line(armed: Native, noise: bytes) -> None:
     """Noise, repeats, what has expired or is meant for another boot is no sign of life."""
@@ -253,6 +255,9 @@ def test_a_bumper_stops_what_nobody_answers(armed: Native) -> None:
     out = armed.run((30 + 60 * 4 + 80 + CONTROL_MS + 20, b""))
     assert armed.motors[1:3] == (0, 0)
     assert told(out, "telemetry")[-1]["switches"] == Switch.BUMP_LEFT | Switch.BUMP_HOLDS
+    armed.sense()
+    armed.run((380, b""))
+    assert armed.motors[1:3] == (0, 0)  # let go of, and the command is still the old one
     armed.run((400, drive(9, 500, -150, -150)))
     assert armed.motors[1:3] == (-240, -240)
 
