@@ -53,9 +53,9 @@ $(VENV)/.system: firmware_bridge/rover_build.py | $(VENV)/.installed
 dashboard: $(VENV)/.compiled
 	$(PY) -m dashboard.serve
 
-# Two processes of one thread each; a file's tests stay together, because they share what they set up.
+# Three processes of one thread each, since many tests wait; a file's tests stay together, because they share what they set up.
 test: $(VENV)/.compiled $(VENV)/.system lint
-	NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .
