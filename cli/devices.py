@@ -5,7 +5,7 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `calib devices list|emulate|record`."""
+    """The arguments of `calib devices list|emulate|record|selftest`."""
     from devices.emulate import add_arguments as add_emulate_arguments
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -21,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     client = record.add_mutually_exclusive_group()
     client.add_argument("--pty", metavar="PATH", help="a client may speak to the robot through a pty of this name")
     client.add_argument("--tcp", metavar="HOST:PORT", help="or through a TCP port; port 0 takes a free one")
+    selftest = actions.add_parser(
+        "selftest", help="modes taken, stop latency, dead man, coverage floor: the robot moves"
+    )
+    selftest.add_argument("spec", metavar="SPEC", help="simvac, roomba:emulator, roomba:/dev/ttyUSB0, ...")
+    selftest.add_argument("--scenario", default="arena", help="whose first context and modes are tried (arena)")
+    selftest.add_argument("--floor", type=float, default=40.0, metavar="PERCENT", help="to be covered at least (40)")
+    selftest.add_argument("--move", action="store_true", help="a real robot may move: somebody stands beside it")
     client.add_argument("--read", action="store_true", help="print the records of the log at ADDRESS instead")
 
 
@@ -30,6 +37,8 @@ def main(args: argparse.Namespace) -> int:
         return _list(args)
     if args.action == "record":
         return _read(args) if args.read else _record(args)
+    if args.action == "selftest":
+        return _selftest(args)
     from devices.emulate import run
 
     return run(args)
@@ -124,6 +133,40 @@ def _record(args: argparse.Namespace) -> int:
     else:
         print(f"{carried.seconds:.1f} s, {carried.to_robot} bytes to the robot, {carried.from_robot} from it: {path}")
     return 0
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    import json
+
+    from calib.errors import UserError
+    from calib.scenario import load_scenario
+    from devices.catalog import make_device
+    from devices.selftest import Check, document, selftest
+
+    scenario = load_scenario(args.scenario)
+    try:
+        rung = make_device(args.spec).rung
+    except ValueError as problem:
+        raise UserError(str(problem)) from None
+    if rung == "hardware" and not args.move:
+        raise UserError(
+            f"{args.spec} is a real robot, which the selftest moves: clear the floor, stand by it, say --move"
+        )
+    found: list[Check] = []
+    for check in selftest(args.spec, scenario.contexts[0], [m.settings for m in scenario.modes], args.floor):
+        found.append(check)
+        if not args.json:
+            print(_told(check), flush=True)
+    if args.json:
+        print(json.dumps(document(args.spec, rung, found)))
+    return 3 if any(check.passed is False for check in found) else 0
+
+
+def _told(check: Any) -> str:
+    verdict = {True: "passed", False: "FAILED", None: "not tried"}[check.passed]
+    measured = "" if check.measured is None else f"{check.measured:.3g} {check.unit}"
+    limit = "" if check.limit is None else f" (limit {check.limit:g})"
+    return f"{verdict:9}  {check.name:15} {measured}{limit}" + (f"  {check.why}" if check.why else "")
 
 
 def _read(args: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from devices.home.simulate import why_ended
 from devices.home.types import Context, Outcome, Settings, context_to_json
 from devices.line import Line
 from firmware_bridge.bridge_client import Tap
+from firmware_bridge.clock import Offset
 from firmware_bridge.messages import MAX_WHEEL_MM_S, TELEMETRY_MS, Reason, State, Status, Switch, table_hash
 from firmware_bridge.plant import Sensors
 from firmware_bridge.rover_link import STOP, Link, Telemetry
@@ -155,6 +156,10 @@ class Rover:
         if self._line.virtual and self._context is not None:
             self._line.request("p", {"context": context_to_json(self._context), "replicate": self._replicate})
         self._laid_out = True
+
+    def clock(self) -> Offset | None:
+        """The rover's clock less the line's, now; None before the first answer."""
+        return self._link.clock.offset(self._line.now_s)
 
     def emulator_state(self) -> dict[str, object]:
         """What an emulator in virtual time says of itself; for tests and conformance checks."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linprog
 
 MAX_DRIFT = 0.01  # a ceramic resonator's 0.5%, and as much again
 _KEPT = 256  # exchanges
@@ -43,6 +42,8 @@ def offset_of(exchanges: ArrayLike, at_s: float, resolution_s: float = 0.0, max_
 
     ValueError without an exchange or where an answer came before its question; ClockJumped where nothing fits.
     """
+    from scipy.optimize import linprog  # slow to load, and most sessions never ask
+
     sent, stamp, came = np.asarray(exchanges, float).reshape(-1, 3).T
     if not len(sent) or np.any(came < sent) or not np.all(np.isfinite([sent, stamp, came])):
         raise ValueError("exchanges of a clock are rows of sent, stamp and came, in s, with sent before came")

@@ -7,6 +7,7 @@ newer one.
 
 from zlib import crc32
 
+from firmware_bridge.clock import Clock
 from firmware_bridge.framing import Frame, Parser, encode
 from firmware_bridge.messages import BY_ID, BY_NAME, Status, pack, table_hash, unpack
 
@@ -33,8 +34,11 @@ class Link:
         self.telemetry: Telemetry | None = None  # the last one
         self.heard_s = 0.0  # when it came
         self.results: dict[int, Status] = {}  # of the last commands, by number
+        self.clock = Clock(resolution_s=1e-3)  # the rover's beside the line's
         self.num_gaps = 0  # frames that the rover sent and that did not come
         self._sequence = 0
+        self._sent_s: dict[int, float] = {}  # when the last commands went out, by number
+        self._obeyed_s: float | None = None  # when the last one that was answered went out
         self._next: int | None = None  # number of the rover's next frame
         self._parser = Parser()
 
@@ -65,6 +69,9 @@ class Link:
         if any(field.name == "until_ms" for field in message.fields):
             values["until_ms"] = (self.rover_ms(now_s) + VALID_MS) & 0xFFFFFFFF
         self._sequence = (self._sequence + 1) & 0xFFFF
+        self._sent_s[self._sequence] = now_s
+        if len(self._sent_s) > _NUM_RESULTS:
+            del self._sent_s[next(iter(self._sent_s))]
         return self._sequence, encode(message.id, self.boot, self._sequence, pack(name, **values))
 
     def feed(self, data: bytes, now_s: float) -> list[Telemetry]:
@@ -77,6 +84,8 @@ class Link:
             values = unpack(message, frame.payload)
             if message.name == "welcome" and values["session"] == self.session:
                 self.boot, self.welcome, self.restarted, self._next = frame.boot, values, False, None
+                self.clock.forget()
+                self._obeyed_s = None
             elif message.name == "telemetry" and self.session is None:
                 self.session = crc32(frame.payload) % 0xFFFF + 1
             self._count(frame)
@@ -84,10 +93,14 @@ class Link:
                 self.restarted = self.welcome is not None
             elif message.name == "ack":
                 self.results[values["of"]] = Status(values["status"])
+                self._obeyed_s = self._sent_s.pop(values["of"], self._obeyed_s)
                 if len(self.results) > _NUM_RESULTS:
                     del self.results[next(iter(self.results))]
             elif message.name == "telemetry":
                 self.telemetry, self.heard_s = values, now_s
+                if self._obeyed_s is not None:  # stamped after the command was heard, and before this
+                    self.clock.add(self._obeyed_s, values["now_ms"] / 1e3, now_s)
+                    self._obeyed_s = None
                 found.append(values)
         return found
 

@@ -1,0 +1,85 @@
+"""The selftest: whole on a simulator and on an emulator, and red where a robot does not do what it was told."""
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+import devices.selftest
+from calib.scenario import load_scenario
+from cli.main import main
+from devices.device import Progress, Readback
+from devices.home.types import Settings
+from devices.selftest import Check, selftest
+from devices.simvac import Simvac
+
+
+def tried(monkeypatch: pytest.MonkeyPatch, device: Simvac, floor: float = 40.0) -> dict[str, Check]:
+    """The checks of a device by their names, with the modes of the arena."""
+    monkeypatch.setattr(devices.selftest, "make_device", lambda spec: device)
+    scenario = load_scenario("arena")
+    modes = [mode.settings for mode in scenario.modes]
+    return {check.name: check for check in selftest("simvac", scenario.contexts[0], modes, floor)}
+
+
+def test_a_simulator_passes_what_can_be_tried_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "selftest", "simvac", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["device"], found["rung"]) == ("simvac", "simulator")
+    checks = {check["name"]: check for check in found["checks"]}
+    assert all({"name", "passed", "measured", "unit", "limit"} <= set(check) for check in found["checks"])
+    assert {name for name, check in checks.items() if check["passed"]} >= {"opens", "modes taken", "coverage floor"}
+    assert checks["dead man"]["passed"] is None and checks["dead man"]["why"]
+
+
+def test_an_emulator_passes_on_the_wall_clock(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "selftest", "neato:emulator", "--json"]) == 0
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    for name in ("opens", "modes taken", "stop latency", "dead man", "whole run", "coverage floor", "battery seen"):
+        assert checks[name]["passed"], checks[name]
+    assert checks["stop latency"]["measured"] > 0
+
+
+class Stuck(Simvac):
+    """Its fan stays where it is, and it hears no stop."""
+
+    def start(self, settings: Settings) -> Readback:
+        readback = super().start(replace(settings, fan=20))
+        return Readback(replace(readback.settings, fan=20), readback.how)
+
+    def stop(self) -> None:
+        pass
+
+
+class Slow(Simvac):
+    """It takes its time to open, and its runs end in nothing."""
+
+    def open(self) -> dict[str, str]:
+        time.sleep(0.02)
+        return super().open()
+
+    def advance(self) -> Progress:
+        return replace(super().advance(), done=True)
+
+
+def test_a_fan_that_stays_and_a_stop_that_is_not_heard_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = tried(monkeypatch, Stuck())
+    assert checks["modes taken"].passed is False and "fan" in checks["modes taken"].why
+    assert checks["stop latency"].passed is False
+
+
+def test_a_floor_that_is_missed_and_a_run_that_ends_early_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tried(monkeypatch, Simvac(), 99.5)["coverage floor"].passed is False
+    monkeypatch.setattr(devices.selftest, "OPEN_S", 0.01)
+    checks = tried(monkeypatch, Slow())
+    assert checks["opens"].passed is False
+    assert checks["whole run"].passed is False and checks["whole run"].why == "stopped"
+    assert checks["coverage floor"].passed is False
+
+
+def test_a_real_robot_is_moved_only_when_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "selftest", "roomba:/dev/ttyUSB7"]) == 2
+    assert "say --move" in capsys.readouterr().err
+    assert main(["devices", "selftest", "toaster"]) == 2
+    assert "is not a robot" in capsys.readouterr().err
