@@ -7,15 +7,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 _PACKAGES = ("calib", "devices", "firmware_bridge", "experiments")
+_SOURCES = (".py", ".h", ".cpp", ".c")  # the rover's firmware too: its emulator runs it
 
 
 @cache
 def code_sha256() -> str:
     """sha256 over the sources that can change a number, in a fixed order."""
-    root = Path(__file__).resolve().parent.parent
+    return sources_sha256(Path(__file__).resolve().parent.parent)
+
+
+def sources_sha256(root: Path) -> str:
+    """The same of the sources under a folder."""
     total = hashlib.sha256()
     for package in _PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
+        for path in sorted(p for p in (root / package).rglob("*") if p.suffix in _SOURCES):
             total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()
 
