@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from devices.device import LinkLost, Refused, Rung
+from devices.home.types import Context, context_to_json
 from firmware_bridge import ports
 from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
 from firmware_bridge.transport import is_virtual, split_address
@@ -130,3 +131,9 @@ class Line:
                     pipe.close()
             reap(self._emulator)
             self._emulator = None
+
+
+def lay_out(line: Line, context: Context, replicate: int) -> None:
+    """Put an emulator in virtual time into this home; a real one is the operator's."""
+    if line.virtual:
+        line.request("p", {"context": context_to_json(context), "replicate": replicate})

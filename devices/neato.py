@@ -20,18 +20,17 @@ from numpy.typing import NDArray
 from devices.device import LinkLost, Progress, Readback, Realised, Refused, Rung
 from devices.home.meter import Meter
 from devices.home.planners import HEADING, TARGET, decide, new_plan, planned_s
-from devices.home.plant import MM_PER_COUNT, WHEEL_BASE_MM, End
+from devices.home.plant import MM_PER_COUNT, TICK_S, WHEEL_BASE_MM, End
 from devices.home.power import CAPACITY_MAH
 from devices.home.simulate import why_ended
-from devices.home.types import OUTCOMES, PROGRAMMES, Context, Outcome, Settings, context_to_json
-from devices.line import Line
+from devices.home.types import OUTCOMES, PROGRAMMES, Context, Outcome, Settings
+from devices.line import Line, lay_out
+from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge import neato_console as console
 from firmware_bridge.bridge_client import Tap
 from firmware_bridge.plant import Sensors
 
-TICK_S = 0.060  # one command each; the console wants GAP_S between two
 assert TICK_S > console.GAP_S
-_TICKS_A_CALL = 16  # 0.96 s: `advance` drives on for at most a second
 CONFIRM_TICKS = 6  # until the motors are seen to turn as told
 MAX_SPEED_MM_S = 450
 _TURN_MM_S = 300  # of the wheels while turning in place, as the planners reckon with it
@@ -189,16 +188,13 @@ class Neato:
         """Lay out an emulated home; a real one is the operator's. A stop from here on holds: `start` then refuses."""
         self._stopped.clear()
         self._context, self._replicate = context, replicate
-        # Compiled now: a robot that drives must not wait for a compiler.
-        warm = new_plan(Settings(0, 0, 100, 1, "lanes", False), context)
-        decide(warm, False, False, False, False, 0, 0)
-        why_ended(context, False, 0, 1)
+        warm_up(context)
         self._lay_out()
         self.ask("GetState")
 
     def _lay_out(self) -> None:
-        if self._line.virtual and self._context is not None:
-            self._line.request("p", {"context": context_to_json(self._context), "replicate": self._replicate})
+        if self._context is not None:
+            lay_out(self._line, self._context, self._replicate)
         self._laid_out = True
 
     def emulator_state(self) -> dict[str, object]:
@@ -343,13 +339,11 @@ class Neato:
         """Up to 16 control ticks, 0.96 s."""
         run = self._run
         assert run is not None, "start comes before advance"
-        for _ in range(_TICKS_A_CALL):
+        for _ in range(TICKS_A_CALL):
             if run.end is not None:
                 break
             self._tick(run)
-        elapsed_s = round(run.next_s - run.began_s, 6)
-        fraction = 1.0 if run.end == "finished" else min(elapsed_s / run.planned_s, 1.0)
-        return Progress(elapsed_s, fraction, run.meter.pose, run.meter.bumps, run.end is not None)
+        return progress(run)
 
     def _tick(self, run: _Run, command: str = "") -> None:
         """Decide, say one thing, drive for 60 ms, take in what the robot answers. A command given goes first."""

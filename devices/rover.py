@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 from devices.device import LinkLost, Progress, Readback, Realised, Refused
 from devices.home.meter import Meter
 from devices.home.planners import SIDE_BRUSH, decide, new_plan, planned_s
-from devices.home.plant import End
+from devices.home.plant import TICK_S, End
 from devices.home.power import CAPACITY_MAH, fill_at
 from devices.home.simulate import why_ended
-from devices.home.types import Context, Outcome, Settings, context_to_json
-from devices.line import Line
+from devices.home.types import Context, Outcome, Settings
+from devices.line import Line, lay_out
+from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge.bridge_client import Tap
 from firmware_bridge.clock import Offset
 from firmware_bridge.messages import MAX_WHEEL_MM_S, TELEMETRY_MS, Reason, State, Status, Switch, table_hash
 from firmware_bridge.plant import Sensors
 from firmware_bridge.rover_link import STOP, Link, Telemetry
 
-TICK_S = 0.060
-_TICKS_A_CALL = 16  # 0.96 s: `advance` drives on for at most a second
 HELLO_S = 3.0  # opening the port resets an Arduino, and its boot loader takes one to two seconds
 STALE_S = 0.5  # without telemetry: the wheels are stopped, the run may still go on
 LOST_S = 2.0  # without telemetry: the link is lost
@@ -145,16 +144,13 @@ class Rover:
         """Lay out an emulated home; a real one is the operator's. A stop from here on holds: `start` then refuses."""
         self._stopped.clear()
         self._context, self._replicate = context, replicate
-        # Compiled now: a robot that drives must not wait for a compiler.
-        warm = new_plan(Settings(0, 0, 100, 1, "lanes", False), context)
-        decide(warm, False, False, False, False, 0, 0)
-        why_ended(context, False, 0, 1)
+        warm_up(context)
         self._lay_out()
         self._exchange(b"", TICK_S)
 
     def _lay_out(self) -> None:
-        if self._line.virtual and self._context is not None:
-            self._line.request("p", {"context": context_to_json(self._context), "replicate": self._replicate})
+        if self._context is not None:
+            lay_out(self._line, self._context, self._replicate)
         self._laid_out = True
 
     def clock(self) -> Offset | None:
@@ -263,13 +259,11 @@ class Rover:
         """Up to 16 control ticks, 0.96 s."""
         run = self._run
         assert run is not None, "start comes before advance"
-        for _ in range(_TICKS_A_CALL):
+        for _ in range(TICKS_A_CALL):
             if run.end is not None:
                 break
             self._tick(run)
-        elapsed_s = round(run.next_s - run.began_s, 6)  # the same figure whatever the clock stood at
-        fraction = 1.0 if run.end == "finished" else min(elapsed_s / run.planned_s, 1.0)
-        return Progress(elapsed_s, fraction, run.meter.pose, run.meter.bumps, run.end is not None)
+        return progress(run)
 
     def _tick(self, run: _Run) -> None:
         """Decide, drive for 60 ms, take in what the robot saw."""

@@ -22,8 +22,8 @@ from devices.device import LinkLost, Progress, Readback, Realised, Refused, Rung
 from devices.home.plan import CARPET_FLOOR, DIRT_M, HARD_FLOOR, survey
 from devices.home.plant import End
 from devices.home.simulate import simulate
-from devices.home.types import OUTCOMES, Context, Outcome, Settings, context_to_json
-from devices.line import Line
+from devices.home.types import OUTCOMES, Context, Outcome, Settings
+from devices.line import Line, lay_out
 from firmware_bridge import valetudo_rest as rest
 from firmware_bridge.bridge_client import Tap
 
@@ -177,8 +177,8 @@ class Valetudo:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        if self._line.virtual and self._context is not None:
-            self._line.request("p", {"context": context_to_json(self._context), "replicate": self._replicate})
+        if self._context is not None:
+            lay_out(self._line, self._context, self._replicate)
         self._laid_out = True
 
     def emulator_state(self) -> dict[str, object]:
