@@ -50,11 +50,11 @@ from calib.session import Session, begin, has_outcome, step, waiting_for
 from calib.setup import Setup
 from calib.state import State
 from devices.device import Device, DeviceError, Progress
+from firmware_bridge.link_state import retry_after_s
 
 _TICK_S = 1.0
 _WATCH_S = 0.05  # how often the leader's sign of life is looked for
 _DOCUMENTS_AT_ONCE = 50  # in one answer
-_RETRY_S = (1.0, 2.0, 4.0, 8.0)  # back-off between attempts to reach a lost robot; the last one repeats
 
 
 class Person(Protocol):
@@ -255,7 +255,7 @@ class Runner:
         """What a watcher sees."""
         session = self.session
         if session is None:
-            return {"run": self.run.run, "phase": "opening"}
+            return {"run": self.run.run, "phase": "opening", "link": self.run.device.link._asdict()}
         estimate = session.state.estimate
         return {
             "run": self.run.run,
@@ -276,7 +276,7 @@ class Runner:
             "documents": len(self._documents),
             "lead": self._lead.client,
             "lead_silent": self._lead.is_lost,
-            "link": {"paused": "lost", "unarmed": "not armed"}.get(session.phase, "ready"),
+            "link": self.run.device.link._asdict(),
         }
 
     def _shown(self) -> dict[str, Any] | None:
@@ -463,6 +463,8 @@ class Runner:
             with self._moving:
                 self._may_move = False
         self._pending = None
+        if outcome.end == "fault" and device.message:  # no outcome of these settings; the session is told why
+            return LinkLost(f"the run ended by itself: {device.message}")
         reading = Reading(
             z=tuple(float(v) for v in outcome.z),
             source=tuple(outcome.source),
@@ -505,16 +507,17 @@ class Runner:
         """Reconnect with back-off; nothing is armed by it. Time that passes is an event, for the time-out."""
         now = time.monotonic()
         if session.phase == "paused" and now >= self._next_try:
-            self._next_try = now + _RETRY_S[min(self._tries, len(_RETRY_S) - 1)]
             self._tries += 1
+            self._next_try = now + retry_after_s(self._tries)
             try:
                 self.run.device.open()
                 return LinkBack()
             except DeviceError as error:
                 self.run.tell("retry", {"reason": str(error)})
         begun = time.monotonic()
+        wait_s = min(_TICK_S, max(self._next_try - begun, 0.0)) if session.phase == "paused" else _TICK_S
         with contextlib.suppress(queue.Empty):
-            return self._timed(self.events.get(timeout=_TICK_S))
+            return self._timed(self.events.get(timeout=wait_s))
         return Tick(time.monotonic() - begun)
 
     def _sleep(self, seconds: float) -> None:

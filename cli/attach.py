@@ -61,6 +61,9 @@ def _line(status: dict[str, Any]) -> str:
         text += f", asked: {pending['question']}"
     elif status["phase"] == "running" and (progress := status.get("progress")):
         text += f", {progress['elapsed_s'] / 60:.1f} min"
+    link = status.get("link") or {}
+    if link.get("state") not in (None, "ready") and status["phase"] != "finished":
+        text += f", link {link['state']}: {link['reason']}"
     if status.get("stop_reason"):
         text += f": {status['stop_reason']}"
     return text

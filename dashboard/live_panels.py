@@ -21,11 +21,7 @@ from dashboard.rows import EVENTS, GAP_NAMES
 from dashboard.show import count, literal
 from devices.home.types import OUTCOMES, FloorPlan
 
-_LINK = {
-    "ready": "link ready",
-    "lost": "LINK LOST: the runner is looking for the robot",
-    "not armed": "robot not armed",
-}
+_LINK = {"ready": "link ready", "lost": "LINK LOST", "": ""}
 
 
 @lru_cache(maxsize=8)
@@ -132,7 +128,9 @@ def state_line(link: Link) -> str:
     if status.get("lead_silent") and not link.leads:
         who += "; the leading page is silent"
     where = f"round {status['round']}, {status['context']}: " if status.get("round") else ""
-    return f"{where}{phase.get(status.get('phase', ''), 'no answer')} · {_LINK.get(status.get('link', ''), '')} · {who}"
+    how, reason = (status.get("link") or {"state": "", "reason": ""}).values()
+    words = _LINK.get(how, f"link {how}") + ("" if how in ("ready", "") else f" ({reason})")
+    return f"{where}{phase.get(status.get('phase', ''), 'no answer')} · {words} · {who}"
 
 
 def late_words(link: Link) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from devices.home.types import Context, Outcome, Settings
+from firmware_bridge.link_state import LinkState
 
 Rung = Literal["simulator", "emulator", "hardware"]
 Realised = Literal["read back", "inferred", "not readable"]
@@ -56,6 +57,12 @@ class Device(Protocol):
 
     name: str
     rung: Rung
+    message: str  # why the last run ended in a fault, with the remedy; empty where it did not
+
+    @property
+    def link(self) -> LinkState:
+        """How the line stands as of the last exchange, and why."""
+        ...
 
     def open(self) -> dict[str, str]:
         """Connect and return the robot's identity (firmware, serial number, whatever it tells)."""

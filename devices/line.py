@@ -10,6 +10,7 @@ from devices.device import LinkLost, Refused, Rung
 from devices.home.types import Context, context_to_json
 from firmware_bridge import ports
 from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
+from firmware_bridge.link_state import CLOSED, Event, step
 from firmware_bridge.transport import is_virtual, split_address
 
 
@@ -26,7 +27,7 @@ class Line:
         self.port = "" if self._own else address
         self.rung: Rung = "emulator" if self._own or is_virtual(address) or ports.emulator_at(port) else "hardware"
         self.virtual = False
-        self.lost = "the robot is not open"
+        self.link = CLOSED
         self._robot = robot
         self._address = address
         self._halt = halt
@@ -35,9 +36,29 @@ class Line:
         self._emulator: subprocess.Popen[bytes] | None = None
         self._client: BridgeClient | None = None
 
+    @property
+    def lost(self) -> str:
+        """Why nothing goes over the line; empty while something does."""
+        return self.link.reason if self.link.state in ("disconnected", "opening", "lost") else ""
+
+    def _step(self, event: Event, why: str) -> None:
+        self.link, effects = step(self.link, event, why)
+        if "stop" in effects:
+            self.stop()
+
     def open(self) -> None:
-        """Connect. Refused when somebody else holds the port, LinkLost when nobody is there."""
-        self.hang_up()
+        """Connect: the handshake is the driver's. Refused where somebody else holds the port, LinkLost where nobody is
+        there."""
+        self._let_go()
+        self._step("open", f"a guard claims {self._address}")
+        try:
+            self._open()
+        except (LinkLost, Refused) as problem:
+            self._step("failed", str(problem))
+            raise
+        self._step("opened", f"the port is open, {self._robot} is asked who it is")
+
+    def _open(self) -> None:
         if self._own:
             self._start_emulator()
         self.virtual = is_virtual(self.port)
@@ -51,7 +72,27 @@ class Line:
             raise Refused(str(problem)) from None
         except ports.LinkDown as problem:
             raise LinkLost(str(problem)) from None
-        self.lost = ""
+
+    def identified(self, identity: dict[str, str]) -> dict[str, str]:
+        """The robot has said who it is."""
+        self._step("identified", f"{identity['robot']} answers")
+        return identity
+
+    def heard(self) -> None:
+        """Something valid came."""
+        self._step("heard", "it is heard again")
+
+    def silent(self, silent_s: float) -> None:
+        """Nothing has come for so long; what that means for a robot that moves is the driver's."""
+        self._step("silent", f"{self.port} has been silent for {silent_s:.1f} s")
+
+    def greeted(self) -> None:
+        """The driver asks once more who is there."""
+        self._step("greeted", f"{self._robot} is asked who it is")
+
+    def restarted(self, why: str) -> None:
+        """The robot began anew since it was greeted: it is stopped, and what it was told before is void."""
+        self._step("restarted", why)
 
     def _start_emulator(self) -> None:
         if self._emulator is None:
@@ -96,8 +137,7 @@ class Line:
 
     def lose(self, why: str) -> NoReturn:
         """The line is dead. The guard, if it still holds the port, stops the robot."""
-        self.lost = why
-        self.stop()
+        self._step("failed", why)
         raise LinkLost(why)
 
     def wake(self) -> None:
@@ -112,17 +152,21 @@ class Line:
             with contextlib.suppress(Exception):
                 self._client.stop()
 
-    def hang_up(self) -> None:
-        """Let go of the port. Our own emulator stays."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        self.lost = self.lost or "the robot is not open"
+    def hang_up(self, why: str) -> None:
+        """Nobody fit for this answers: let go of the port. Our own emulator stays."""
+        self._step("failed", why)
+        self._let_go()
 
     def close(self) -> None:
         """Let go of the port and end our own emulator. Idempotent, never raises."""
-        self.hang_up()
+        self._let_go()
+        self._step("closed", CLOSED.reason)
         self._end_emulator()
+
+    def _let_go(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def _end_emulator(self) -> None:
         if self._emulator is not None:

@@ -28,9 +28,11 @@ from devices.line import Line, lay_out
 from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge import neato_console as console
 from firmware_bridge.bridge_client import Tap
+from firmware_bridge.link_state import LinkState
 from firmware_bridge.plant import Sensors
 
 assert TICK_S > console.GAP_S
+STALE_S = 0.5  # without an answer: its wheels come to the end of their move by themselves
 CONFIRM_TICKS = 6  # until the motors are seen to turn as told
 MAX_SPEED_MM_S = 450
 _TURN_MM_S = 300  # of the wheels while turning in place, as the planners reckon with it
@@ -118,6 +120,11 @@ class Neato:
         """Emulator or hardware."""
         return self._line.rung
 
+    @property
+    def link(self) -> LinkState:
+        """How the line stands, and why."""
+        return self._line.link
+
     # --- link ---------------------------------------------------------------------------------------------------------
 
     def open(self) -> dict[str, str]:
@@ -128,10 +135,10 @@ class Neato:
         try:
             version = console.table(self.ask("GetVersion"))
             charger = console.table(self.ask("GetCharger"))
-        except LinkLost:
-            self._line.hang_up()  # a robot that does not answer must not keep its port from others
+        except LinkLost as problem:
+            self._line.hang_up(str(problem))  # a robot that does not answer must not keep its port from others
             raise
-        return {
+        identity = {
             "robot": version.get("model", "Neato"),
             "firmware": version.get("software", "unknown"),
             "serial number": version.get("serial number", "unknown"),
@@ -140,6 +147,7 @@ class Neato:
             "rung": self.rung,
             "battery": f"{charger.get('fuelpercent', '?')} percent, {charger.get('vbattv', '?')} V",
         }
+        return self._line.identified(identity)
 
     def ask(self, command: str) -> list[str]:
         """One command and its answer, outside of a run. LinkLost after 3 s."""
@@ -151,6 +159,7 @@ class Neato:
             data = b""
             if lines is not None:
                 return lines
+            self._note_silence()
             if self._line.now_s > until_s:
                 self._lose(f"{self._line.port} does not answer {command}: switch the robot on, check the cable")
 
@@ -166,7 +175,15 @@ class Neato:
         self.num_garbage = self._reader.num_garbage
         if lines is not None:
             self._asked = ""
+            self._line.heard()
         return lines
+
+    def _note_silence(self) -> float:
+        """How long an answer has been missing, s."""
+        silent_s = self._line.now_s - self._asked_s
+        if silent_s > STALE_S:
+            self._line.silent(silent_s)
+        return silent_s
 
     def _halt(self) -> None:
         """All off, at once, whatever is under way; nobody waits for the answers."""
@@ -587,7 +604,7 @@ class Neato:
 
     def _wait_for_answer(self) -> None:
         """Meanwhile the wheels come to the end of their move, and stand."""
-        silent_s = self._line.now_s - self._asked_s
+        silent_s = self._note_silence()
         if silent_s > console.PATIENCE_S:
             why = f"{self._line.port} has been silent for {silent_s:.1f} s"
             self._lose(f"{why}: check cable and robot, then open it again")

@@ -25,6 +25,7 @@ from devices.line import Line, lay_out
 from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge import oi
 from firmware_bridge.bridge_client import Tap
+from firmware_bridge.link_state import LinkState
 from firmware_bridge.plant import Sensors
 
 HELLO_S = 2.0  # until the first frame after open
@@ -141,6 +142,11 @@ class Roomba:
         """Emulator or hardware."""
         return self._line.rung
 
+    @property
+    def link(self) -> LinkState:
+        """How the line stands, and why."""
+        return self._line.link
+
     # --- link ---------------------------------------------------------------------------------------------------------
 
     def open(self) -> dict[str, str]:
@@ -149,9 +155,12 @@ class Roomba:
         self._laid_out = False
         try:
             self._hello()
-        except LinkLost:
-            self._line.hang_up()  # a robot that does not answer must not keep its port from others
+        except LinkLost as problem:
+            self._line.hang_up(str(problem))  # a robot that does not answer must not keep its port from others
             raise
+        return self._identity()
+
+    def _identity(self) -> dict[str, str]:
         frame = self._last
         assert frame is not None
         return {
@@ -165,6 +174,7 @@ class Roomba:
 
     def _hello(self) -> None:
         """Start the interface and wait for frames; a robot that sleeps is woken once."""
+        self._line.greeted()
         self._decoder = oi.StreamDecoder(PACKETS)
         self._last = None
         for attempt in range(2):
@@ -175,6 +185,7 @@ class Roomba:
             while self._line.now_s - began_s < HELLO_S / 2:
                 self._listen(TICK_S)
                 if self._last is not None:
+                    self._line.identified(self._identity())
                     return
             if attempt == 0:
                 self._line.wake()
@@ -204,6 +215,7 @@ class Roomba:
         if frames:
             self._last = frames[-1]
             self._heard_s = self._line.now_s
+            self._line.heard()
         return frames
 
     def _lose(self, why: str) -> NoReturn:
@@ -432,9 +444,11 @@ class Roomba:
             self._lose(
                 f"{self._line.port} has been silent for {silent_s:.1f} s: check cable and robot, then open it again"
             )
-        if silent_s > STALE_S and not run.stale:
-            run.stale = True  # it may still hear us
-            self._say(oi.HALT)
+        if silent_s > STALE_S:
+            self._line.silent(silent_s)
+            if not run.stale:
+                run.stale = True  # it may still hear us
+                self._say(oi.HALT)
 
     def _finish_run(self, run: _Run, end: End, message: str = "") -> None:
         run.end, self.message = end, message

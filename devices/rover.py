@@ -23,6 +23,7 @@ from devices.line import Line, lay_out
 from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge.bridge_client import Tap
 from firmware_bridge.clock import Offset
+from firmware_bridge.link_state import LinkState
 from firmware_bridge.messages import MAX_WHEEL_MM_S, TELEMETRY_MS, Reason, State, Status, Switch, table_hash
 from firmware_bridge.plant import Sensors
 from firmware_bridge.rover_link import STOP, Link, Telemetry
@@ -86,6 +87,11 @@ class Rover:
         self._laid_out = False  # the emulated home is as before a run
         self._run: _Run | None = None
 
+    @property
+    def link(self) -> LinkState:
+        """How the line stands, and why."""
+        return self._line.link
+
     # --- link ---------------------------------------------------------------------------------------------------------
 
     def open(self) -> dict[str, str]:
@@ -95,9 +101,12 @@ class Rover:
         self._laid_out = False
         try:
             self._hello()
-        except (LinkLost, Refused):
-            self._line.hang_up()  # a robot that does not answer must not keep its port from others
+        except (LinkLost, Refused) as problem:
+            self._line.hang_up(str(problem))  # a robot that does not answer must not keep its port from others
             raise
+        return self._identity()
+
+    def _identity(self) -> dict[str, str]:
         welcome, last = self._link.welcome, self._link.telemetry
         assert welcome is not None and last is not None
         return {
@@ -112,6 +121,7 @@ class Rover:
 
     def _hello(self) -> None:
         """Greet until it answers and its telemetry comes."""
+        self._line.greeted()
         self._link = Link()
         began_s = self._line.now_s
         while self._line.now_s - began_s < HELLO_S:
@@ -123,6 +133,7 @@ class Rover:
                     "make -f firmware_bridge/rover/Makefile flash PORT=..."
                 )
             if self._link.welcome is not None and self._link.telemetry is not None:
+                self._line.identified(self._identity())
                 return
         if self._link.num_bad:
             self._lose(f"{self._line.port} talks, but not as a rover of this version: flash it, see docs/rover.md")
@@ -130,8 +141,19 @@ class Rover:
 
     def _exchange(self, data: bytes, wait_s: float) -> list[Telemetry]:
         """Outside of a run: say it, listen for so long."""
-        came = self._line.exchange(data, self._line.now_s + wait_s if wait_s else 0.0)
-        return self._link.feed(came, self._line.now_s)
+        return self._take_in(self._line.exchange(data, self._line.now_s + wait_s if wait_s else 0.0))
+
+    def _take_in(self, came: bytes) -> list[Telemetry]:
+        frames = self._link.feed(came, self._line.now_s)
+        if frames:
+            self._line.heard()
+        return frames
+
+    def _restarted(self) -> str:
+        """Another boot id than the one that was greeted: it is disarmed, and stays so until it is prepared again."""
+        why = f"the rover restarted after boot {self._link.boot} (battery, cable, watchdog): look at it, start again"
+        self._line.restarted(why)
+        return why
 
     def _lose(self, why: str) -> None:
         if self._run is not None and self._run.end is None:
@@ -147,6 +169,8 @@ class Rover:
         warm_up(context)
         self._lay_out()
         self._exchange(b"", TICK_S)
+        if self._link.restarted or self.link.state == "handshake":
+            self._hello()
 
     def _lay_out(self) -> None:
         if self._context is not None:
@@ -172,12 +196,18 @@ class Rover:
             raise Refused("rover: nothing prepared; call prepare before each start")
         if self._stopped.is_set():
             raise Refused("rover: was stopped after it was prepared; prepare it again before a start")
+        if self.link.state == "handshake":
+            raise Refused(self.link.reason)
         if not self._laid_out:  # armed again after a lost link, perhaps on an emulator that was started anew
             self._lay_out()
+        greeted = self._link
         # What was sent while the person thought may lie in the line: the second look is at the present.
         self._exchange(b"", TICK_S)
         if not self._exchange(b"", TICK_S) or self._link.restarted:
             self._hello()
+            if self._link.boot != greeted.boot:
+                self._link = greeted
+                raise Refused(self._restarted())
         frame = self._link.telemetry
         assert frame is not None
         fill = fill_at(frame["voltage_mv"] / 1000, frame["current_ma"] / 1000)
@@ -297,11 +327,11 @@ class Rover:
         except LinkLost as problem:
             run.end, self.message = "fault", str(problem)
             raise
-        frames = self._link.feed(came, self._line.now_s)
+        frames = self._take_in(came)
         if frames:
             self._look(run, frames)
         elif self._link.restarted:
-            self._finish_run(run, "fault", "the rover restarted (battery, cable, watchdog): look at it, start again")
+            self._finish_run(run, "fault", self._restarted())
         else:
             self._wait_for_telemetry(run)
         return None
@@ -339,9 +369,11 @@ class Rover:
                 f"{self._line.port} has been silent for {silent_s:.1f} s (the rover has stopped by itself): check "
                 "cable and robot, then open it again"
             )
-        if silent_s > STALE_S and not run.stale:
-            run.stale = True  # it may still hear us
-            self._exchange(STOP, 0.0)
+        if silent_s > STALE_S:
+            self._line.silent(silent_s)
+            if not run.stale:
+                run.stale = True  # it may still hear us
+                self._exchange(STOP, 0.0)
 
     def _finish_run(self, run: _Run, end: End, message: str = "") -> None:
         run.end, self.message = end, message

@@ -11,6 +11,7 @@ from devices.home.planners import new_plan, odometry, planned_s
 from devices.home.plant import BUMPS, LOOK_TICKS, TICK_S, End, Home
 from devices.home.simulate import END_OF_CODE, limits, run_ticks
 from devices.home.types import Context, Outcome, Settings
+from firmware_bridge.link_state import NO_LINE
 
 
 class Simvac:
@@ -18,6 +19,8 @@ class Simvac:
 
     name = "simvac"
     rung: Rung = "simulator"
+    message = ""  # a simulated run has no faults
+    link = NO_LINE
 
     def __init__(self) -> None:
         self._lock = Lock()  # `stop` may come from any thread, in the middle of an `advance`

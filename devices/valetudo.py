@@ -26,10 +26,12 @@ from devices.home.types import OUTCOMES, Context, Outcome, Settings
 from devices.line import Line, lay_out
 from firmware_bridge import valetudo_rest as rest
 from firmware_bridge.bridge_client import Tap
+from firmware_bridge.link_state import LinkState
 
 Source = Literal["measured", "modelled", "entered", "simulated"]
 
 TICK_S = 0.24  # between two looks at its state
+STALE_S = 1.0  # without an answer: it cleans on, and is asked on
 _TICKS_A_CALL = 4
 _START_S = 10.0  # until it says that it cleans
 _BRUSH, _SPEED = 90, 300  # of its own, as the model takes them
@@ -75,6 +77,11 @@ class Valetudo:
         """Emulator or hardware."""
         return self._line.rung
 
+    @property
+    def link(self) -> LinkState:
+        """How the line stands, and why."""
+        return self._line.link
+
     # --- link ---------------------------------------------------------------------------------------------------------
 
     def open(self) -> dict[str, str]:
@@ -82,8 +89,7 @@ class Valetudo:
         self._laid_out = False
         self._connect()
         try:
-            robot = self.ask("GET", f"{rest.API}/robot")
-            version = self.ask("GET", f"{rest.API}/valetudo/version")
+            who = self._who()
             self._has = tuple(str(name) for name in self.ask("GET", rest.CAPABILITIES))
             self._presets = {
                 name: [str(preset) for preset in self.ask("GET", f"{rest.CAPABILITIES}/{name}/presets")]
@@ -92,23 +98,40 @@ class Valetudo:
             }
             _, level = self._state()
         except (Refused, TypeError, AttributeError) as problem:
-            self._line.hang_up()
-            raise Refused(f"{self.address} is no Valetudo that this driver knows: {problem}") from None
-        except LinkLost:
-            self._line.hang_up()
+            why = f"{self.address} is no Valetudo that this driver knows: {problem}"
+            self._line.hang_up(why)
+            raise Refused(why) from None
+        except LinkLost as problem:
+            self._line.hang_up(str(problem))
             raise
         if "BasicControlCapability" not in self._has:
-            self._line.hang_up()
-            raise Refused(f"{self.address} has no BasicControlCapability: it cannot be started from here")
-        return {
-            "robot": f"{robot.get('manufacturer', '?')} {robot.get('modelName', '?')}",
-            "firmware": f"Valetudo {version.get('release', '?')}",
+            why = f"{self.address} has no BasicControlCapability: it cannot be started from here"
+            self._line.hang_up(why)
+            raise Refused(why)
+        identity = {
+            **who,
             "protocol": "Valetudo REST",
             "address": self._line.port,
             "rung": self.rung,
             "battery": f"{level} percent",
             "fan": ", ".join(self._presets.get(rest.FAN, ["not to be set"])),
         }
+        return self._line.identified(identity)
+
+    def _who(self) -> dict[str, str]:
+        robot = self.ask("GET", f"{rest.API}/robot")
+        version = self.ask("GET", f"{rest.API}/valetudo/version")
+        system = self.ask("GET", f"{rest.API}/valetudo")
+        return {
+            "robot": f"{robot.get('manufacturer', '?')} {robot.get('modelName', '?')}",
+            "firmware": f"Valetudo {version.get('release', '?')}",
+            "serial number": str(system.get("systemId", "unknown")),
+        }
+
+    def _reconnect(self) -> None:
+        """A new connection, to the same robot: an address may be another one's by now."""
+        self._connect()
+        self._line.identified(self._who())
 
     def _connect(self) -> None:
         self._line.open()
@@ -128,9 +151,13 @@ class Valetudo:
                 came = self._line.exchange(data, until_s, self._may_move if driving else None)
                 data = b""
                 reply = self._client.feed(came) if reply is None else reply
+                if reply is not None:
+                    self._line.heard()
+                elif self._line.now_s - began_s > STALE_S:
+                    self._line.silent(self._line.now_s - began_s)
                 if driving and self._stopped.is_set():
                     return None  # what was asked may never have been sent
-                if reply is not None and self._line.now_s >= began_s + at_least_s:
+                if reply is not None and self._line.now_s > began_s + at_least_s - 1e-6:  # sums of floats
                     break
                 if self._line.now_s - began_s > rest.PATIENCE_S:
                     self._lose(f"{self._line.port} does not answer: see whether the robot is on and in the network")
@@ -173,7 +200,7 @@ class Valetudo:
         """Lay out an emulated home; a real one is the operator's. A stop from here on holds: `start` then refuses."""
         self._stopped.clear()
         self._context, self._replicate = context, replicate
-        self._connect()
+        self._reconnect()
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -192,7 +219,7 @@ class Valetudo:
             raise Refused("valetudo: nothing prepared; call prepare before each start")
         if self._stopped.is_set():
             raise Refused("valetudo: was stopped after it was prepared; prepare it again before a start")
-        self._connect()
+        self._reconnect()
         if not self._laid_out:
             self._lay_out()
         status, level = self._state()
@@ -303,6 +330,8 @@ class Valetudo:
             if self._stopped.is_set():
                 self._connect()  # the guard's own words were answered too
             self.ask("PUT", rest.CONTROL, {"action": "stop"})
+            if self.link.state == "handshake":
+                self._line.identified(self._who())
             status, _ = self._state()
             if status not in (*_OVER, "error"):
                 self._lose(f"the robot does not confirm that it stands, it is {status}: lift it up, then open it again")

@@ -8,6 +8,7 @@ from devices.home.types import context_from_json
 from devices.neato import Neato
 from firmware_bridge import neato_console as console
 from firmware_bridge.emulators.neato import Emulator
+from firmware_bridge.link_state import CLOSED, Event, step
 
 
 class InLine:
@@ -19,14 +20,32 @@ class InLine:
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
         self.now_s = 0.0
-        self.lost = ""
+        self.link = CLOSED
         self.cut = False  # the cable is out
         self.home: Home | None = None
         self.sent: list[tuple[float, bytes]] = []
         self.noise = b""  # comes before the next answer
 
+    @property
+    def lost(self) -> str:
+        return self.link.reason if self.link.state in ("disconnected", "opening", "lost") else ""
+
+    def step(self, event: Event, why: str = "") -> None:
+        self.link = step(self.link, event, why)[0]
+
     def open(self) -> None:
-        self.lost = ""
+        self.step("open")
+        self.step("opened")
+
+    def identified(self, identity: dict[str, str]) -> dict[str, str]:
+        self.step("identified")
+        return identity
+
+    def heard(self) -> None:
+        self.step("heard")
+
+    def silent(self, silent_s: float) -> None:
+        self.step("silent", f"silent for {silent_s:.2f} s")
 
     def exchange(self, data: bytes, until_s: float, may_move: Any = None) -> bytes:
         if self.lost:
@@ -52,18 +71,19 @@ class InLine:
         return self.emulator.state()
 
     def lose(self, why: str) -> None:
-        self.lost = why
+        self.step("failed", why)
+        self.stop()
         raise LinkLost(why)
 
     def stop(self) -> None:
         if not self.cut:
             self.emulator.feed(console.HALT)
 
-    def hang_up(self) -> None:
-        self.lost = self.lost or "the robot is not open"
+    def hang_up(self, why: str) -> None:
+        self.step("failed", why)
 
     def close(self) -> None:
-        self.hang_up()
+        self.step("closed", "the robot is not open")
 
 
 def neato_in_line(seed: int = 0) -> tuple[Neato, InLine]:

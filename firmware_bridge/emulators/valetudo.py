@@ -177,6 +177,8 @@ class Emulator:
         asked = method, path
         if asked == ("GET", f"{rest.API}/robot"):
             return 200, {"manufacturer": "Nobody", "modelName": "emulated", "implementation": "EmulatedValetudoRobot"}
+        if asked == ("GET", f"{rest.API}/valetudo"):
+            return 200, {"embedded": True, "systemId": f"Emulated{self.seed}"}
         if asked == ("GET", f"{rest.API}/valetudo/version"):
             return 200, {"release": "2026.02.0", "commit": "emulated"}
         if asked == ("GET", rest.CAPABILITIES):
