@@ -13,12 +13,24 @@ from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, 
 from firmware_bridge.link_state import CLOSED, Event, step
 from firmware_bridge.transport import is_virtual, split_address
 
+# What a robot is known by; the rest of an identity changes.
+_NAMES = ("robot", "firmware", "protocol", "serial number", "usb serial number")
+
 
 class Line:
     """Bytes to and from one robot. LinkLost from any call once the line is dead, until it is opened again."""
 
-    def __init__(self, robot: str, address: str, halt: bytes, tap: Tap | None, heartbeat_s: float | None) -> None:
-        """`emulator` starts one of our own, behind a bad line where fault:// stands before; a path or an URL is a port.
+    def __init__(
+        self,
+        robot: str,
+        address: str,
+        halt: bytes,
+        tap: Tap | None,
+        heartbeat_s: float | None,
+        list_usb: Callable[[], list[ports.UsbPort]] = ports.usb_ports,
+    ) -> None:
+        """`emulator` starts one of our own, behind a bad line where fault:// stands before; a path, usb:SERIAL or an
+        URL is a port.
 
         halt: the robot's stop bytes.
         """
@@ -28,6 +40,9 @@ class Line:
         self.rung: Rung = "emulator" if self._own or is_virtual(address) or ports.emulator_at(port) else "hardware"
         self.virtual = False
         self.link = CLOSED
+        self._list_usb = list_usb
+        self._usb = ""  # the serial number of the plug that was opened
+        self._known: dict[str, str] = {}  # who has answered there
         self._robot = robot
         self._address = address
         self._halt = halt
@@ -61,6 +76,7 @@ class Line:
     def _open(self) -> None:
         if self._own:
             self._start_emulator()
+        usb = self._find_plug()
         self.virtual = is_virtual(self.port)
         self.rung = "emulator" if self.virtual or ports.emulator_at(split_address(self.port)[1]) else "hardware"
         heartbeat_s = self._heartbeat_s
@@ -72,9 +88,38 @@ class Line:
             raise Refused(str(problem)) from None
         except ports.LinkDown as problem:
             raise LinkLost(str(problem)) from None
+        self._usb = usb
+
+    def _find_plug(self) -> str:
+        """The plug's serial number, "" where it tells none. One that was open before is looked for wherever it is
+        now: /dev/ttyUSB0 may come back as /dev/ttyUSB1, and be another robot's by then."""
+        before, port = split_address(self._address)
+        if self._own or not port.startswith(("/", ports.USB)):
+            return ""
+        found = self._list_usb()
+        wanted = port.removeprefix(ports.USB) if port.startswith(ports.USB) else self._usb
+        if not wanted or ports.usb_serial_number(port, found) == wanted:
+            return ports.usb_serial_number(port, found)
+        try:
+            self.port = before + ports.usb_path(wanted, found)
+        except ports.LinkDown as problem:
+            raise LinkLost(str(problem)) from None
+        return wanted
 
     def identified(self, identity: dict[str, str]) -> dict[str, str]:
-        """The robot has said who it is."""
+        """The robot has said who it is. Refused where it is not the one that answered when this was opened first."""
+        if self._usb:
+            identity = {**identity, "usb serial number": self._usb}
+        known = {name: identity[name] for name in _NAMES if identity.get(name, "unknown") != "unknown"}
+        for name in known.keys() & self._known.keys():
+            if known[name] != self._known[name]:
+                why = (
+                    f"{self.port}: another robot answers, its {name} is {known[name]} and was {self._known[name]}: "
+                    "put the first one back, or begin a new run"
+                )
+                self.hang_up(why)
+                raise Refused(why)
+        self._known = known | self._known
         self._step("identified", f"{identity['robot']} answers")
         return identity
 
@@ -161,6 +206,7 @@ class Line:
         """Let go of the port and end our own emulator. Idempotent, never raises."""
         self._let_go()
         self._step("closed", CLOSED.reason)
+        self._usb, self._known = "", {}
         self._end_emulator()
 
     def _let_go(self) -> None:
@@ -175,6 +221,16 @@ class Line:
                     pipe.close()
             reap(self._emulator)
             self._emulator = None
+
+
+def checked(robot: str, address: str | None, example: str) -> str:
+    """An address that a robot on a line can have, as it is. ValueError, in one line, for anything else."""
+    if address is None or not (address == "emulator" or address.startswith(("/", ports.USB)) or "://" in address):
+        raise ValueError(
+            f"a {robot} is at emulator, {example}, usb:SERIAL or socket://host:port, not at {address!r}: "
+            f"say {robot}:emulator"
+        )
+    return address
 
 
 def lay_out(line: Line, context: Context, replicate: int) -> None:

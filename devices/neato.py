@@ -24,7 +24,7 @@ from devices.home.plant import MM_PER_COUNT, TICK_S, WHEEL_BASE_MM, End
 from devices.home.power import CAPACITY_MAH
 from devices.home.simulate import why_ended
 from devices.home.types import OUTCOMES, PROGRAMMES, Context, Outcome, Settings
-from devices.line import Line, lay_out
+from devices.line import Line, checked, lay_out
 from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge import neato_console as console
 from firmware_bridge.bridge_client import Tap
@@ -651,12 +651,8 @@ class Neato:
 
 
 def open_device(address: str | None) -> Neato:
-    """The robot at an address: `emulator`, a path, or an URL. ValueError for anything else."""
-    if address is None or not (address == "emulator" or address.startswith("/") or "://" in address):
-        raise ValueError(
-            f"a neato is at emulator, /dev/ttyACM0 or socket://host:port, not at {address!r}: say neato:emulator"
-        )
-    return Neato(address)
+    """The robot at an address: `emulator`, a path, usb:SERIAL, or an URL. ValueError for anything else."""
+    return Neato(checked("neato", address, "/dev/ttyACM0"))
 
 
 def _since(run: _Run) -> float:

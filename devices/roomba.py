@@ -21,7 +21,7 @@ from devices.home.planners import SIDE_BRUSH, decide, new_plan, planned_s
 from devices.home.plant import TICK_S, End
 from devices.home.simulate import why_ended
 from devices.home.types import PROGRAMMES, Context, Outcome, Settings
-from devices.line import Line, lay_out
+from devices.line import Line, checked, lay_out
 from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge import oi
 from firmware_bridge.bridge_client import Tap
@@ -154,11 +154,10 @@ class Roomba:
         self._line.open()
         self._laid_out = False
         try:
-            self._hello()
+            return self._hello()
         except LinkLost as problem:
             self._line.hang_up(str(problem))  # a robot that does not answer must not keep its port from others
             raise
-        return self._identity()
 
     def _identity(self) -> dict[str, str]:
         frame = self._last
@@ -172,7 +171,7 @@ class Roomba:
             "temperature": f"{frame.temperature_c} C",
         }
 
-    def _hello(self) -> None:
+    def _hello(self) -> dict[str, str]:
         """Start the interface and wait for frames; a robot that sleeps is woken once."""
         self._line.greeted()
         self._decoder = oi.StreamDecoder(PACKETS)
@@ -185,11 +184,12 @@ class Roomba:
             while self._line.now_s - began_s < HELLO_S / 2:
                 self._listen(TICK_S)
                 if self._last is not None:
-                    self._line.identified(self._identity())
-                    return
+                    return self._line.identified(self._identity())
             if attempt == 0:
                 self._line.wake()
-        self._lose(f"{self._line.port} answers nothing: switch the robot on, press CLEAN to wake it, check the cable")
+        return self._lose(
+            f"{self._line.port} answers nothing: switch the robot on, press CLEAN to wake it, check the cable"
+        )
 
     def _exchange(self, data: bytes, until_s: float, armed: bool = False) -> bytes:
         try:
@@ -483,12 +483,8 @@ class Roomba:
 
 
 def open_device(address: str | None) -> Roomba:
-    """The robot at an address: `emulator`, a path, or an URL. ValueError for anything else."""
-    if address is None or not (address == "emulator" or address.startswith("/") or "://" in address):
-        raise ValueError(
-            f"a roomba is at emulator, /dev/ttyUSB0 or socket://host:port, not at {address!r}: say roomba:emulator"
-        )
-    return Roomba(address)
+    """The robot at an address: `emulator`, a path, usb:SERIAL, or an URL. ValueError for anything else."""
+    return Roomba(checked("roomba", address, "/dev/ttyUSB0"))
 
 
 def _wrapped(difference: int) -> int:

@@ -8,6 +8,7 @@ Protocol, wiring, flashing: docs/rover.md; the messages: firmware_bridge/message
 
 import threading
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from devices.home.plant import TICK_S, End
 from devices.home.power import CAPACITY_MAH, fill_at
 from devices.home.simulate import why_ended
 from devices.home.types import Context, Outcome, Settings
-from devices.line import Line, lay_out
+from devices.line import Line, checked, lay_out
 from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge.bridge_client import Tap
 from firmware_bridge.clock import Offset
@@ -100,11 +101,10 @@ class Rover:
         self.rung = self._line.rung
         self._laid_out = False
         try:
-            self._hello()
+            return self._hello()
         except (LinkLost, Refused) as problem:
             self._line.hang_up(str(problem))  # a robot that does not answer must not keep its port from others
             raise
-        return self._identity()
 
     def _identity(self) -> dict[str, str]:
         welcome, last = self._link.welcome, self._link.telemetry
@@ -119,7 +119,7 @@ class Rover:
             "battery": f"{last['voltage_mv']} mV",
         }
 
-    def _hello(self) -> None:
+    def _hello(self) -> dict[str, str]:
         """Greet until it answers and its telemetry comes."""
         self._line.greeted()
         self._link = Link()
@@ -133,11 +133,12 @@ class Rover:
                     "make -f firmware_bridge/rover/Makefile flash PORT=..."
                 )
             if self._link.welcome is not None and self._link.telemetry is not None:
-                self._line.identified(self._identity())
-                return
+                return self._line.identified(self._identity())
         if self._link.num_bad:
             self._lose(f"{self._line.port} talks, but not as a rover of this version: flash it, see docs/rover.md")
-        self._lose(f"{self._line.port} answers nothing: switch the rover on, check the cable, flash its firmware")
+        return self._lose(
+            f"{self._line.port} answers nothing: switch the rover on, check the cable, flash its firmware"
+        )
 
     def _exchange(self, data: bytes, wait_s: float) -> list[Telemetry]:
         """Outside of a run: say it, listen for so long."""
@@ -155,7 +156,7 @@ class Rover:
         self._line.restarted(why)
         return why
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: str) -> NoReturn:
         if self._run is not None and self._run.end is None:
             self._run.end, self.message = "fault", why
         self._line.lose(why)
@@ -407,12 +408,8 @@ class Rover:
 
 
 def open_device(address: str | None) -> Rover:
-    """The robot at an address: `emulator`, a path, or an URL. ValueError for anything else."""
-    if address is None or not (address == "emulator" or address.startswith("/") or "://" in address):
-        raise ValueError(
-            f"a rover is at emulator, /dev/ttyUSB0 or socket://host:port, not at {address!r}: say rover:emulator"
-        )
-    return Rover(address)
+    """The robot at an address: `emulator`, a path, usb:SERIAL, or an URL. ValueError for anything else."""
+    return Rover(checked("rover", address, "/dev/ttyUSB0"))
 
 
 def _sensors(run: _Run) -> Sensors:

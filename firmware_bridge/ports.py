@@ -13,7 +13,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+USB = "usb:"  # an address by the serial number that the USB plug tells, wherever its port is now
 
 
 class LinkDown(Exception):
@@ -67,6 +69,37 @@ class Claim:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1
+
+
+class UsbPort(NamedTuple):
+    """A serial port on USB."""
+
+    path: str
+    serial_number: str  # of the plug's chip
+
+
+def usb_ports() -> list[UsbPort]:
+    """The ports that are plugged in now and tell a serial number."""
+    from serial.tools.list_ports import comports
+
+    return [UsbPort(port.device, port.serial_number) for port in comports() if port.serial_number]
+
+
+def usb_serial_number(path: str, found: list[UsbPort]) -> str:
+    """What the plug behind a path tells, "" where it tells nothing or is none."""
+    real = os.path.realpath(path)
+    return next((port.serial_number for port in found if os.path.realpath(port.path) == real), "")
+
+
+def usb_path(serial_number: str, found: list[UsbPort]) -> str:
+    """Where the plug with this serial number is now. LinkDown, in one line, where there is not exactly one port."""
+    paths = [port.path for port in found if port.serial_number == serial_number]
+    if len(paths) == 1:
+        return paths[0]
+    if paths:
+        raise LinkDown(f"USB serial number {serial_number} has several ports: say one of {', '.join(paths)}")
+    others = ", ".join(f"{port.path} ({port.serial_number})" for port in found) or "none"
+    raise LinkDown(f"no port has the USB serial number {serial_number}: plug it in; there now: {others}")
 
 
 def is_running(pid: int) -> bool:
