@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import alignment, change, honesty, live, probes, timing
+from calib.calibration import is_reached
 from calib.engines import load_engine
 from calib.events import Reading
 from calib.gaps import GAPS, gaps
@@ -150,7 +151,21 @@ def _also(setup: Setup, state: State, reading: Reading) -> dict[str, Any]:
         found["watched"] = {"minutes": reading.robot_s / 60, "cut_short": reading.is_cut_short}
     if state.change is not None:
         found["change"] = change.document(setup, state)
+    if setup.scenario.floors and is_run(setup, state.round) and not reading.is_cut_short:
+        found["floors_missed"] = _floors_missed(setup, state, reading)
     return found
+
+
+def _floors_missed(setup: Setup, state: State, reading: Reading) -> list[str]:
+    """Attributes in which this very run came below a floor: the robot's fault, whatever the person makes of it."""
+    context = setup.scenario.contexts[int(state.context[0])].name
+    floors = [floor for floor in setup.scenario.floors if context in floor.limit.contexts]
+    return [
+        floor.limit.attribute
+        for floor in floors
+        if reading.source[OUTCOMES.index(floor.limit.attribute)] != "modelled"
+        and not is_reached(floor, reading.z[OUTCOMES.index(floor.limit.attribute)])
+    ]
 
 
 def _asked(setup: Setup, state: State, answer: int | None) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.fitted import Fit, fit
 from calib.scenario import Scenario, digest
-from devices.home.types import OUTCOMES, context_to_json
+from devices.home.types import OUTCOMES, Outcome, context_to_json
 
 Floats = NDArray[np.float64]
 
@@ -20,6 +22,7 @@ class OutcomeMap(NamedTuple):
     z: Floats
     source: str
     sha256: str
+    fit: Fit | None = None  # what was measured of it
 
 
 def scale(scenario: Scenario, z: Floats) -> Floats:
@@ -33,7 +36,18 @@ def scale(scenario: Scenario, z: Floats) -> Floats:
 
 
 def outcome_map(scenario: Scenario) -> OutcomeMap:
-    """The scenario's map, from the cache or made now from the plant (under a minute on two cores).
+    """The map that the machine believes in: the plant's, or with a planted error, or as it was measured."""
+    plant = plant_map(scenario)
+    if scenario.map_source == "plant":
+        return plant
+    z = plant.z + np.array([dict(scenario.planted).get(name, 0.0) for name in OUTCOMES])
+    found = fit(scenario, z) if scenario.fitted is not None else None
+    z = z if found is None else found.z
+    return OutcomeMap(z, scenario.map_source, _sha256(z), found)
+
+
+def plant_map(scenario: Scenario) -> OutcomeMap:
+    """What the simulated home does, from the cache or made now (under a minute on two cores).
 
     The cache key is what the plant is given and the plant's own source, so that an edit of either makes a new map.
     """
@@ -45,7 +59,24 @@ def outcome_map(scenario: Scenario) -> OutcomeMap:
 
         z = simulate_table(scenario.contexts, scenario.settings, range(scenario.replicates))
         _store(path, z)
-    return OutcomeMap(z, scenario.map_source, hashlib.sha256(np.ascontiguousarray(z, "<f8").tobytes()).hexdigest())
+    return OutcomeMap(z, "plant", _sha256(z))
+
+
+def corrected(table: OutcomeMap, setting: int, context: int, outcome: Outcome) -> Outcome:
+    """An outcome whose modelled figures are moved by what was measured of this setting in this context.
+
+    They stay modelled; their stated error takes in how well the map is known. Without measurements the same outcome.
+    """
+    if table.fit is None:
+        return outcome
+    sd, offset = table.fit.sd[setting, context], table.fit.offset[setting, context]
+    modelled = np.array([source == "modelled" for source in outcome.source]) & (sd > 0)
+    z = np.where(modelled, np.maximum(outcome.z + offset, 0.0), outcome.z)
+    return replace(outcome, z=z, error=np.where(modelled, np.hypot(outcome.error, 1.96 * sd), outcome.error))
+
+
+def _sha256(z: Floats) -> str:
+    return hashlib.sha256(np.ascontiguousarray(z, "<f8").tobytes()).hexdigest()
 
 
 def cache_folder() -> Path:

@@ -46,6 +46,7 @@ from calib.events import (
 )
 from calib.journal import Journal
 from calib.lead import Lead
+from calib.outcomes import corrected
 from calib.session import Session, begin, has_outcome, step, waiting_for
 from calib.setup import Setup
 from calib.state import State
@@ -422,7 +423,8 @@ class Runner:
     def _drive(self, effect: Apply) -> Event | None:
         """One run from its atomic start to its reading. A stop or a lost link ends it at once."""
         device, pace, person, session = self.run.device, self.run.pace, self.run.person, self.session
-        patience_s = person.patience_s(session.state) if person and session else math.inf
+        assert session is not None
+        patience_s = person.patience_s(session.state) if person else math.inf
         try:
             with self._moving:
                 if not self.events.empty():  # whatever came since, nothing starts over it
@@ -455,7 +457,8 @@ class Runner:
                     end = CUT_SHORT
                 elif pace and device.rung != "hardware":
                     self._sleep(begun + progress.elapsed_s / pace - time.monotonic())
-            outcome = device.finish()
+            context = int(session.state.context[0])
+            outcome = corrected(self.run.setup.map, effect.setting, context, device.finish())
         except DeviceError as error:
             device.stop()
             return LinkLost(str(error))

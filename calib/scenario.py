@@ -15,6 +15,7 @@ from typing import Any
 
 from calib.errors import UserError
 from calib.fields import Fields, is_finite
+from calib.map_file import Fitted, read_map
 from calib.utility import ASPIRATION, LEAST, LINEAR, UTILITIES
 from devices.home.plan import survey
 from devices.home.types import OUTCOMES, PATTERNS, PROGRAMMES, UNITS, Context, FloorPlan, Settings
@@ -45,6 +46,14 @@ class Limit:
     at_most: float
     at_least: float
     contexts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What every mode has to reach: a robot that does not is at fault, and not somebody's intent."""
+
+    otherwise: str  # "flag": a session says so; "refuse": it does not begin
+    limit: Limit
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,9 @@ class Scenario:
     num_particles: int
     change: Change | None = None  # None: intent stays what it is
     utility: str = LINEAR  # of UTILITIES
+    planted: tuple[tuple[str, float], ...] = ()  # an error of the machine's map, by attribute, in its unit
+    fitted: Fitted | None = None  # what was measured of a robot, where the map is one
+    floors: tuple[Floor, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -185,6 +197,9 @@ _LATER = {
     "worth_of_second": 0.0,
     "change": None,
     "utility": LINEAR,
+    "planted": (),
+    "fitted": None,
+    "floors": (),
 }
 
 
@@ -230,15 +245,14 @@ def load_scenario_text(text: str, file: str) -> Scenario:
     sound = _sound(top.table("sound"))
     plans = _floor_plans(top.table("floor_plans"))
     contexts, context_p = _contexts(top, plans, sound)
-    limits = tuple(_limit(t, names, tuple(c.name for c in contexts)) for t in top.tables("limits"))
+    context_names = tuple(c.name for c in contexts)
+    limits = tuple(_limit(t, names, context_names) for t in top.tables("limits"))
     modes = _modes(top, attributes)
     default = _default(top.table("default"), modes)
     reference, dense = _grid(top.table("reference_set")), _grid(top.table("dense_set"))
     settings, num_reference = _settings(reference, dense, modes, default)
-    outcome_map = top.table("outcome_map")
-    map_source = outcome_map.text("source", ("plant",))
-    replicates = outcome_map.integer("replicates", 2, 16)
-    outcome_map.end()
+    outcome_map = read_map(top.table("outcome_map"), names, tuple(m.name for m in modes), context_names)
+    floors = top.tables("floors") if "floors" in top.rest() else []
     mental_model = top.table("mental_model")
     learning_rate = mental_model.number("learning_rate", 0, 1)
     salience_table = mental_model.table("salience")
@@ -303,8 +317,8 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         default=default,
         settings=settings,
         num_reference=num_reference,
-        replicates=replicates,
-        map_source=map_source,
+        replicates=outcome_map.replicates,
+        map_source=outcome_map.source,
         learning_rate=learning_rate,
         salience=salience,
         beliefs=beliefs,
@@ -320,6 +334,9 @@ def load_scenario_text(text: str, file: str) -> Scenario:
         num_particles=num_particles,
         change=change,
         utility=utility,
+        planted=outcome_map.planted,
+        fitted=outcome_map.fitted,
+        floors=tuple(Floor(t.text("otherwise", ("flag", "refuse")), _limit(t, names, context_names)) for t in floors),
     )
 
 

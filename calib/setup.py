@@ -1,12 +1,13 @@
 """A setup: a scenario with its outcome map, a role, a policy and a seed, as the arrays that the session computes on."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.calibration import floors_missed
 from calib.engines import load_engine
 from calib.errors import UserError
 from calib.mental import MindPrior, mind_prior_of
@@ -118,6 +119,21 @@ class Setup:
             return self.engine
         return f"{self.engine}/{self.tier}/{self.num_particles}"
 
+    def _of_measured(self) -> dict[str, Any]:
+        """Which attributes of a fitted map were measured, on what, and which floors its modes miss."""
+        found: dict[str, Any] = {}
+        if (fitted := self.scenario.fitted) is not None:
+            names = {c.attribute for c in fitted.cells}
+            found["map_measured"] = {
+                "device": fitted.device,
+                "rung": fitted.rung,
+                "records_sha256": fitted.records_sha256,
+                "attributes": {a.name: "measured" if a.name in names else "modelled" for a in self.scenario.attributes},
+            }
+        if self.scenario.floors:
+            found["floors_missed"] = floors_missed(self.scenario, self.map.z)
+        return found
+
     def record(self) -> dict[str, Any]:
         """What every record of a run says about its setup."""
         return {
@@ -126,6 +142,7 @@ class Setup:
             "scenario_hash": self.scenario.hash,
             "map_source": self.map.source,
             "map_sha256": self.map.sha256,
+            **self._of_measured(),
             "reference_hash": self.reference_hash,
             "role": self.role,
             "policy": self.policy,
@@ -185,22 +202,11 @@ def make_setup(
             "take --engine exact"
         )
     table = table or outcome_map(scenario)
+    of_map = _of_map(scenario, table)
+    phi, feasible, mean = of_map["phi"], of_map["feasible"], table.z.mean(axis=2)
     columns = [OUTCOMES.index(a.name) for a in scenario.attributes]
-    mean = table.z.mean(axis=2)
-    feasible = np.ones(mean.shape[:2], bool)
-    for limit in scenario.limits:
-        column = OUTCOMES.index(limit.attribute)
-        for x, context in enumerate(scenario.contexts):
-            if context.name in limit.contexts:
-                value = mean[:, x, column]
-                feasible[:, x] &= (value <= limit.at_most) & (value >= limit.at_least)
     number = {s: i for i, s in enumerate(scenario.settings)}
     mode_setting = np.array([number[m.settings] for m in scenario.modes])
-    for x, context in enumerate(scenario.contexts):
-        if not feasible[mode_setting, x].any():
-            raise UserError(
-                f"{scenario.file}: limits: no mode keeps them in context {context.name}; loosen a limit or add a mode"
-            )
     setting_mode = np.full(len(scenario.settings), -1)
     setting_mode[mode_setting[::-1]] = np.arange(len(scenario.modes))[::-1]
     raw = np.zeros((len(scenario.modes), len(OUTCOMES)))
@@ -208,8 +214,6 @@ def make_setup(
     expectation = scale(scenario, raw)
     if scenario.beliefs is not None and scenario.beliefs.error:
         expectation = expectation + np.array(scenario.beliefs.error)
-    scaled = scale(scenario, table.z)
-    phi = scaled.mean(axis=2)
     card_setting, card_context = _spread(phi[: scenario.num_reference], feasible, scenario.num_cards)
     card_z = np.round(mean[card_setting, card_context], 1)
     pairs = np.array([(a, b) for a in range(scenario.num_cards) for b in range(a + 1, scenario.num_cards)])
@@ -224,13 +228,10 @@ def make_setup(
         seed=seed,
         engine=engine,
         num_particles=num_particles or kind.PARTICLES or scenario.num_particles,
-        map=table,
+        **of_map,
         prior=prior_of(scenario.population),
         mind=mind_prior_of(scenario, expectation),
         aspirations=_aspirations(scenario),
-        phi=phi,
-        value=phi if scenario.utility == LINEAR else at_knots(scaled).mean(axis=2),
-        feasible=feasible,
         context_p=np.array(scenario.context_p),
         mode_setting=mode_setting,
         setting_mode=setting_mode,
@@ -249,6 +250,32 @@ def make_setup(
     if hasattr(kind, "check"):
         kind.check(setup)
     return setup
+
+
+def with_map(setup: Setup, table: OutcomeMap) -> Setup:
+    """The setup with another outcome map: what that one says of every setting, and what keeps the limits under it."""
+    return replace(setup, **_of_map(setup.scenario, table))
+
+
+def _of_map(scenario: Scenario, table: OutcomeMap) -> dict[str, Any]:
+    """The fields of a Setup that follow from the map: map, phi, value, feasible. UserError where no mode is allowed."""
+    mean, scaled = table.z.mean(axis=2), scale(scenario, table.z)
+    feasible = np.ones(mean.shape[:2], bool)
+    for limit in scenario.limits:
+        column = OUTCOMES.index(limit.attribute)
+        for x, context in enumerate(scenario.contexts):
+            if context.name in limit.contexts:
+                value = mean[:, x, column]
+                feasible[:, x] &= (value <= limit.at_most) & (value >= limit.at_least)
+    modes = [scenario.settings.index(m.settings) for m in scenario.modes]
+    for x, context in enumerate(scenario.contexts):
+        if not feasible[modes, x].any():
+            raise UserError(
+                f"{scenario.file}: limits: no mode keeps them in context {context.name}; loosen a limit or add a mode"
+            )
+    phi = scaled.mean(axis=2)
+    value = phi if scenario.utility == LINEAR else at_knots(scaled).mean(axis=2)
+    return {"map": table, "phi": phi, "value": value, "feasible": feasible}
 
 
 def _aspirations(scenario: Scenario) -> Aspirations | None:

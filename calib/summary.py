@@ -43,6 +43,11 @@ def summarise(entries: list[Entry], journal: str) -> dict[str, Any]:
         "audit": audit,
         "journal": journal,
     }
+    for name in ("map_measured", "floors_missed"):
+        if name in start:
+            summary[name] = start[name]
+    if any(r.get("floors_missed") for r in rounds):
+        summary["rounds_below_floor"] = [r["round"] for r in rounds if r.get("floors_missed")]
     if "change" in stop:
         summary["change"] = stop["change"] | {"asked": [r["change"]["asked"] for r in rounds if r["change"]["asked"]]}
     if truth:

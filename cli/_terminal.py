@@ -62,6 +62,13 @@ class Screen:
             f"run {run}: {facts['device_spec']} ({facts['rung']}), person {facts['person_model']} ({facts['kind']}), "
             f"role {setup.role}, policy {setup.policy}, seed {setup.seed}"
         )
+        record = setup.record()
+        if about := record.get("map_measured"):
+            modelled = [name for name, how in about["attributes"].items() if how == "modelled"]
+            left = f"; {', '.join(modelled)} modelled" if modelled else ""
+            self.line(f"outcome map measured on {about['device']} ({about['rung']}){left}")
+        for m in record.get("floors_missed", ()):
+            self.line(f"! {m['mode']}, {m['context']}: {m['attribute']} {m['value']:.1f} misses its floor")
         self.line()
         self.line(f"{'':>5} {'context':<9} {'offered':<27} {'chosen':<12} {'done':<29} {'degree of alignment'}")
 
@@ -113,6 +120,8 @@ class Screen:
         )
         if (watched := body.get("watched")) and watched["cut_short"]:
             self.line(f"      cut short after {watched['minutes']:.0f} min")
+        if missed := body.get("floors_missed"):
+            self.line(f"      ! this run missed its floor of {', '.join(missed)}: a fault of the robot, not of a wish")
         alarm = body.get("alarm")
         if alarm and alarm["round"] == body["round"]:
             self.line(f"      ! {alarm['says']}")

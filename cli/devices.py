@@ -5,7 +5,8 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `calib devices list|emulate|record|selftest`."""
+    """The arguments of `calib devices list|emulate|record|selftest|calibrate`."""
+    from cli._calibrate import add_arguments as add_calibrate_arguments
     from devices.emulate import add_arguments as add_emulate_arguments
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -28,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     selftest.add_argument("--scenario", default="arena", help="whose first context and modes are tried (arena)")
     selftest.add_argument("--floor", type=float, default=40.0, metavar="PERCENT", help="to be covered at least (40)")
     selftest.add_argument("--move", action="store_true", help="a real robot may move: somebody stands beside it")
+    add_calibrate_arguments(
+        actions.add_parser("calibrate", help="the outcome map of each mode from measured runs: the robot moves")
+    )
     client.add_argument("--read", action="store_true", help="print the records of the log at ADDRESS instead")
 
 
@@ -39,6 +43,10 @@ def main(args: argparse.Namespace) -> int:
         return _read(args) if args.read else _record(args)
     if args.action == "selftest":
         return _selftest(args)
+    if args.action == "calibrate":
+        from cli import _calibrate
+
+        return _calibrate.main(args)
     from devices.emulate import run
 
     return run(args)

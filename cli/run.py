@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """One session from its first question to its summary."""
+    from calib.calibration import refuse_missed_floors
     from calib.engines import load_engine
     from calib.errors import UserError
     from calib.journal import open_journal
@@ -92,6 +93,7 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         engine=args.engine,
     )
+    refuse_missed_floors(scenario, setup.map.z)
     if load_engine(setup.engine).EVIDENCE is None:
         raise UserError(f"--engine: {setup.engine} is for populations and keeps no answers; choose live or full")
     kind = _session.kind_of(args.kind, human, args.participant)

@@ -44,6 +44,11 @@ class Simvac:
             self._end = None
             self._stopped = False
 
+    def emulator_state(self) -> dict[str, object]:
+        """What can be looked up in the simulated home, as an emulator's says it."""
+        with self._lock:
+            return {"instruments": self._home.instruments()} if self._home else {}
+
     def start(self, settings: Settings) -> Readback:
         """Take the settings and be ready to move. A simulator knows all its settings: each is read back."""
         with self._lock:

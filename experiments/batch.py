@@ -22,7 +22,7 @@ from devices.home.types import OUTCOMES
 from experiments import oracle
 from experiments.live_person import answer_noise, attention_s
 from experiments.people import about_change, answer_to, becomes, patience_of
-from experiments.truth import Mind, Truth, draw_truth, first_mind
+from experiments.truth import Mind, Truth, draw_truth, first_mind, world
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -172,10 +172,9 @@ def _last_gaps(setup: Setup, model: ModuleType, truth: Truth, last: _Choices, la
 
 def run_outcome(setup: Setup, state: State) -> tuple[Floats, Floats]:
     """(N, 6) outcome of this round and (N,) robot seconds: the replicate that a live run would show, or its card."""
-    table = setup.map.z[state.commanded, state.context]
-    if not rounds.is_run(setup, state.round):
-        return table.mean(axis=1), np.zeros(len(state.people))
-    z = table[np.arange(len(state.people)), state.replicate]
+    if not rounds.is_run(setup, state.round):  # the machine's card of it
+        return setup.map.z[state.commanded, state.context].mean(axis=1), np.zeros(len(state.people))
+    z = world(setup).map.z[state.commanded, state.context, state.replicate]
     return z, np.round(z[:, OUTCOMES.index("duration")] * 60.0, 6)
 
 

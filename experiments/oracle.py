@@ -9,7 +9,7 @@ from calib import alignment, timing
 from calib.gaps import GAPS, Gaps, gaps
 from calib.outcomes import scale
 from calib.setup import Setup
-from experiments.truth import Truth, intent
+from experiments.truth import Truth, intent, world
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -18,20 +18,20 @@ Ints = NDArray[np.int64]
 def true_degree(setup: Setup, truth: Truth, standing: Ints) -> Floats:
     """(N,) degree of the standing configuration (N, X) under the true intent."""
     ends = alignment.Extremes(truth.best[:, :, None], truth.worst[:, :, None])
-    return alignment.degree(setup, intent(setup, truth), ends, standing)[:, 0]
+    return alignment.degree(world(setup), intent(setup, truth), ends, standing)[:, 0]
 
 
 def true_gaps(
     setup: Setup, truth: Truth, f_hat: Floats, context: Ints, alone: Ints, commanded: Ints, realised: Ints
 ) -> Gaps:
     """The six gaps under the true intent, (N, 1) each; `alone` (N,) is the setting chosen without a recommendation."""
-    return gaps(setup, intent(setup, truth), f_hat, context, alone, commanded, realised)
+    return gaps(world(setup), intent(setup, truth), f_hat, context, alone, commanded, realised)
 
 
 def luck(setup: Setup, truth: Truth, z: Floats, setting: Ints, context: Ints) -> Floats:
     """(N,) U(z observed) - E U of what ran."""
     seen = alignment.valued(setup, scale(setup.scenario, z))
-    return np.sum(intent(setup, truth)[:, :, 0] * (seen - setup.value[setting, context]), axis=1)
+    return np.sum(intent(setup, truth)[:, :, 0] * (seen - world(setup).value[setting, context]), axis=1)
 
 
 def true_time(setup: Setup, degrees: Floats, last_round: Ints, ended: Ints) -> timing.Times:

@@ -1,5 +1,6 @@
 """What simulated people are: drawn from the scenario's population, one row a person, never seen by a session."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,8 @@ from scipy.special import ndtri
 from calib import alignment
 from calib.history import RATING, STOP
 from calib.mental import ASPIRATION, BELIEF_SD, HAZARD, LEARNING, SPACING
-from calib.setup import Setup
+from calib.outcomes import plant_map
+from calib.setup import Setup, with_map
 from calib.streams import stream_key, uniforms
 from calib.utility import aspiration_of
 
@@ -45,6 +47,14 @@ class Mind(NamedTuple):
     last_mode: Ints  # (N,)
 
 
+@lru_cache(maxsize=16)
+def world(setup: Setup) -> Setup:
+    """The setup as the simulated home has it: the same one, but where the machine's map is planted or fitted."""
+    if setup.map.source not in ("planted", "fitted"):
+        return setup
+    return with_map(setup, plant_map(setup.scenario))
+
+
 TRAITS = ("rationality", "lapse", "reliance", "inertia", "about_equal", "learning_rate", "belief_sd")
 
 
@@ -54,7 +64,7 @@ def draw_truth(setup: Setup, people: Ints, parameters: dict[str, float]) -> Trut
     x = setup.prior.draw(stream_key(setup.seed, "person truth"), people, 1)[:, :, 0]
     weights = simplex(x[:, : setup.num_attributes - 1])
     aspirations = _aspirations(setup, people)
-    ends = alignment.extremes(setup, alignment.known_intent(setup, weights, aspirations))
+    ends = alignment.extremes(world(setup), alignment.known_intent(setup, weights, aspirations))
     extra = x[:, setup.num_attributes - 1 :]
 
     def fixed(name: str, drawn: Floats) -> Floats:
@@ -92,7 +102,7 @@ def simplex(ratios: Floats) -> Floats:
 def with_weights(setup: Setup, truth: Truth, who: NDArray[np.bool_], weights: Floats) -> Truth:
     """Those in `who` (N,) with other weights (N, J) from here on."""
     rows = np.flatnonzero(who)
-    ends = alignment.extremes(setup, alignment.known_intent(setup, weights[rows], truth.aspirations[rows]))
+    ends = alignment.extremes(world(setup), alignment.known_intent(setup, weights[rows], truth.aspirations[rows]))
     held = truth.weights.copy(), truth.best.copy(), truth.worst.copy()
     for column, new in zip(held, (weights[rows], ends.best[:, :, 0], ends.worst[:, :, 0]), strict=True):
         column[rows] = new

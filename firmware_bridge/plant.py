@@ -41,3 +41,7 @@ class Plant(Protocol):
     def scan(self, num_rays: int) -> list[float]:
         """How far the nearest obstacle is all around, m; ray 0 ahead, then counter-clockwise. Moves nothing."""
         ...
+
+    def instruments(self) -> dict[str, float]:
+        """What somebody with a scale and a sound meter can read of it, exactly; see `devices.home.plant.Home`."""
+        ...

@@ -310,7 +310,8 @@ class VirtualServer:
                 emulator.fault(request)
         except (KeyError, TypeError, ValueError) as problem:
             return json.dumps({"error": f"{type(problem).__name__}: {problem}"}).encode()
-        return json.dumps({**emulator.state(), "now_s": self._now_us / 1e6, "num_dropped": line.num_dropped}).encode()
+        about = {"now_s": self._now_us / 1e6, "num_dropped": line.num_dropped, "instruments": self._plant.instruments()}
+        return json.dumps({**emulator.state(), **about}).encode()
 
     def _catch_up(self, written: int) -> None:
         """Obey all that the host had written when it asked; the kernel may still be carrying it."""

@@ -35,6 +35,9 @@ class Bench:
     def scan(self, num_rays: int) -> list[float]:
         return [1.0] * num_rays
 
+    def instruments(self) -> dict[str, float]:
+        return {}
+
 
 def robot(*lines: str) -> tuple[Emulator, Bench]:
     emulator, bench = Emulator(), Bench()

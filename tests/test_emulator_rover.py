@@ -53,6 +53,9 @@ class Rolling:
     def scan(self, num_rays: int) -> list[float]:
         return [9.0] * num_rays
 
+    def instruments(self) -> dict[str, float]:
+        return {}
+
 
 class Host:
     """A session with an emulator in ticks of 60 ms."""

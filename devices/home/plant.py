@@ -432,6 +432,15 @@ class Home:
         angles = heading + 2 * math.pi * np.arange(num_rays) / num_rays
         return [float(each) for each in cast_rays(self.world.codes, self.world.cell_m, x, y, angles)]
 
+    def instruments(self) -> dict[str, float]:
+        """bin_g: what lies in the bin. sound_energy: 10^(L/10) at 1 m summed over `sound_ticks` ticks so far, so that
+        two looks give the energy mean between them. on_hard_floor: 1 or 0. Errors of reading are the reader's."""
+        b = self.state.body
+        floor = self.world.floor[int(b[Y] / DIRT_M), int(b[X] / DIRT_M)]
+        ticks = int(b[STEPS]) // PLAN_EVERY
+        hard = float(floor == HARD_FLOOR)
+        return {"bin_g": b[REMOVED_G], "sound_energy": b[SOUND], "sound_ticks": ticks, "on_hard_floor": hard}
+
     def truth(self, end: End) -> Outcome:
         """What the run truly did, known without error because it is simulated."""
         return true_outcome(outcome_z(self.world, self.state), end)
