@@ -19,6 +19,7 @@ from calib.control import ControlClient
 from calib.registry import RunnerEntry
 from sessions import ARTEFACTS, FIGURES, ROOT, Lab
 
+CHROMIUM = "/usr/bin/chromium"
 _FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -88,8 +89,10 @@ def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """One browser a file."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("no chromium: install the Debian package chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         yield browser
         browser.close()
 

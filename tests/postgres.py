@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pg8000.dbapi
+import pytest
 
 PASSWORD = "zebra-s3cret"
 _PR_SET_PDEATHSIG = 1
@@ -23,7 +24,8 @@ _PR_SET_PDEATHSIG = 1
 def programs() -> Path:
     """The newest server's programs, where Debian puts them."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
-    assert found, "no PostgreSQL server: install the Debian package postgresql"
+    if not found:
+        pytest.skip("no PostgreSQL server: install the Debian package postgresql")
     return found[-1].parent
 
 
