@@ -10,7 +10,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from devices.emulate import add_arguments as add_emulate_arguments
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="serial ports, and emulators that run now")
+    listed = actions.add_parser("list", help="serial ports, emulators that run now, robots under Valetudo")
+    listed.add_argument(
+        "--valetudo",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="http://HOST of a robot to ask who it is; may be repeated (those of CALIB_VALETUDO, with commas between)",
+    )
     add_emulate_arguments(actions.add_parser("emulate", help="a robot's bytes on a pty or a TCP port, until SIGTERM"))
     record = actions.add_parser(
         "record", help="raw traffic of a port to a file, by listening or between it and a client"
@@ -58,6 +65,7 @@ def _list(args: argparse.Namespace) -> int:
     from devices.catalog import device_names
     from firmware_bridge import ports
 
+    asked = _valetudo_urls(args.valetudo)
     rows = [
         {
             "address": port.device,
@@ -79,18 +87,59 @@ def _list(args: argparse.Namespace) -> int:
         }
         for record in ports.running()
     ]
+    rows += [
+        {"address": url, "kind": "valetudo", "usb": None, "serial_number": None, "description": ""} for url in asked
+    ]
+    _look_at_valetudos(rows)
     if args.json:
         print(json.dumps({"robots": device_names(), "ports": rows}))
         return 0
     print(f"robots: {', '.join(device_names())}")
     if not rows:
         print("no serial ports and no emulators: plug a robot in, or `calib devices emulate roomba`")
+        print("robots in the network are asked by address: `calib devices list --valetudo http://HOST`")
         return 0
     from cli._table import show
 
     columns = ("address", "kind", "usb", "serial_number", "description")
     show(columns, [[row[name] for name in columns] for row in rows])
     return 0
+
+
+def _valetudo_urls(given: list[str]) -> list[str]:
+    """The addresses to ask: those given, or the environment's."""
+    import os
+    from urllib.parse import urlsplit
+
+    from calib.errors import UserError
+
+    urls = given or [url.strip() for url in os.environ.get("CALIB_VALETUDO", "").split(",") if url.strip()]
+    for url in urls:
+        try:
+            fits = url.startswith("http://") and bool(urlsplit(url).hostname) and (urlsplit(url).port or 80) > 0
+        except ValueError:  # a port that is no number
+            fits = False
+        if not fits:
+            raise UserError(
+                f"--valetudo: {url!r:.80} is no http://HOST[:PORT]; give the address of the robot's Valetudo"
+            )
+    return urls
+
+
+def _look_at_valetudos(rows: list[dict[str, Any]]) -> None:
+    """All at once: each has a second."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from firmware_bridge.valetudo_look import look, port_of
+
+    known = [row for row in rows if row["kind"] == "valetudo" or str(row["description"]).startswith("valetudo,")]
+    ports = sorted({port_of(row["address"]) for row in known})  # an emulator may be named by its URL too
+    with ThreadPoolExecutor(max(1, len(ports))) as pool:
+        seen = dict(zip(ports, pool.map(look, ports), strict=True))
+    for row in known:
+        found = seen[port_of(row["address"])]
+        row["serial_number"] = found.get("serial_number") or None
+        row["description"] = ": ".join(filter(None, (row["description"], found["description"])))
 
 
 def _record(args: argparse.Namespace) -> int:

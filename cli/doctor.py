@@ -27,7 +27,7 @@ _PROGRAMS = (
     (
         "browser",
         ("chromium", "chromium-browser", "google-chrome"),
-        "nothing yet: this version has no dashboard",
+        "the browser tests; the dashboard runs in any browser",
         "install the package chromium",
     ),
 )
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     """Print what is here and what is missing. Missing things are no failure."""
     import json
 
-    checks = [_python(), *_libraries(), *_serial(), *_programs()]
+    checks = [_platform(), _python(), *_libraries(), *_serial(), *_programs()]
     if args.json:
         missing = [check.name for check in checks if not check.found]
         print(json.dumps({"checks": [asdict(check) for check in checks], "missing": missing}))
@@ -64,6 +64,28 @@ def main(args: argparse.Namespace) -> int:
         if not check.found:
             print(f"missing: {check.name}. It would give: {check.gives}. To get it: {check.remedy}.")
     return 0
+
+
+# What the lab is, on each platform: where it is tested, and the way round where it is not.
+_PLATFORMS = {
+    "Darwin": "run the lab in a Linux virtual machine, with the robot at `socket://HOST:PORT`",
+    "Windows": "use WSL2, because ports and guards need Linux, with the robot at `socket://HOST:PORT` or its USB "
+    "adapter attached to WSL2 (usbipd)",
+}
+
+
+def _platform() -> Check:
+    import platform
+
+    system = platform.system()
+    gives = "robots on this machine's own ports, emulators, guards that stop a robot when its session dies"
+    if system == "Linux":
+        wsl = "microsoft" in platform.release().lower()
+        hint = ", in WSL2: USB adapters come by usbipd, robots in the network by socket://HOST:PORT" if wsl else ""
+        return Check("platform", True, f"Linux, where the lab is tested{hint}", gives, "")
+    return Check(
+        "platform", False, f"{system}, where the lab is not tested", gives, _PLATFORMS.get(system, "use Linux")
+    )
 
 
 def _python() -> Check:
@@ -100,16 +122,33 @@ def _libraries() -> list[Check]:
     return checks
 
 
+_BY_NET = "name a robot in the network, `--device roomba:socket://HOST:PORT`"
+
+
 def _serial() -> list[Check]:
     import os
+    import sys
     from pathlib import Path
 
     gives = "a robot on a cable: `--device roomba:/dev/ttyUSB0`"
-    ports = sorted(str(path) for kind in ("ttyUSB*", "ttyACM*", "rfcomm*") for path in Path("/dev").glob(kind))
+    kinds = ("ttyUSB*", "ttyACM*", "rfcomm*", "cu.usb*")  # the last as macOS names them
+    ports = sorted(str(path) for kind in kinds for path in Path("/dev").glob(kind))
     closed = [port for port in ports if not os.access(port, os.R_OK | os.W_OK)]
+    if sys.platform != "linux":  # no group stands before a port there
+        permission = ("granted" if not closed else f"no access to {', '.join(closed)}", not closed)
+        return [
+            Check("serial port", bool(ports), ", ".join(ports) or "none plugged in", gives, "" if ports else _BY_NET),
+            Check("serial permission", permission[1], permission[0], gives, "" if permission[1] else _BY_NET),
+        ]
     allowed = os.geteuid() == 0 or "dialout" in _groups()
     return [
-        Check("serial port", bool(ports), ", ".join(ports) or "none plugged in", gives, "" if ports else "plug one in"),
+        Check(
+            "serial port",
+            bool(ports),
+            ", ".join(ports) or "none plugged in",
+            gives,
+            "" if ports else f"plug one in, or {_BY_NET}",
+        ),
         Check(
             "serial permission",
             allowed and not closed if ports else allowed,
@@ -121,9 +160,12 @@ def _serial() -> list[Check]:
 
 
 def _groups() -> set[str]:
-    import grp
     import os
 
+    try:
+        import grp
+    except ImportError:  # Windows
+        return set()
     # A number without a name is common in containers.
     known = {group.gr_gid: group.gr_name for group in grp.getgrall()}
     return {known[gid] for gid in os.getgroups() if gid in known}

@@ -14,7 +14,6 @@ import contextlib
 import threading
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from devices.line import Line, lay_out
 from firmware_bridge import valetudo_rest as rest
 from firmware_bridge.bridge_client import Tap
 from firmware_bridge.link_state import LinkState
+from firmware_bridge.valetudo_look import port_of
 
 Source = Literal["measured", "modelled", "entered", "simulated"]
 
@@ -61,7 +61,7 @@ class Valetudo:
         """`emulator` starts one of our own; http://HOST[:PORT] is a robot."""
         self.address = address
         self.message = ""  # why the last run ended in a fault, with the remedy
-        self._line = Line("valetudo", _port(address), rest.STOP, tap, heartbeat_s)
+        self._line = Line("valetudo", port_of(address), rest.STOP, tap, heartbeat_s)
         self._client = rest.Client()
         self._stopped = threading.Event()
         self._attributes: list[dict[str, Any]] = []
@@ -391,14 +391,6 @@ def open_device(address: str | None) -> Valetudo:
             f"a valetudo is at emulator or http://host, not at {address!r}: say valetudo:http://192.168.1.7"
         )
     return Valetudo(address)
-
-
-def _port(address: str) -> str:
-    """The port that an address names: plain HTTP is bytes on a socket."""
-    if not address.startswith("http://"):
-        return address
-    at = urlsplit(address)
-    return f"socket://{at.hostname}:{at.port or 80}"
 
 
 def _cleanable_m2(context: Context) -> float:

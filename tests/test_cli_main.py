@@ -289,3 +289,16 @@ assert not [name for name in {HEAVY} if name in sys.modules]
     assert all(checks[name]["gives"] and checks[name]["remedy"] for name in answer["missing"])
     done = calib("doctor")
     assert done.returncode == 0 and "numpy" in done.stdout
+
+
+@pytest.mark.parametrize(("system", "way"), [("Darwin", "virtual machine"), ("Windows", "WSL2")])
+def test_doctor_says_what_a_platform_lacks_and_the_way_round(capsys, monkeypatch, system, way):
+    import platform
+
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(sys, "platform", "elsewhere")
+    assert main(["doctor", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    (check,) = (each for each in answer["checks"] if each["name"] == "platform")
+    assert not check["found"] and way in check["remedy"] and "socket://HOST:PORT" in check["remedy"]
+    assert "serial permission" in {each["name"] for each in answer["checks"]}
