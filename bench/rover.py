@@ -10,18 +10,14 @@ sessions  calibration sessions on rover:emulator beside simvac, the same person 
 """
 
 import argparse
-import json
-import subprocess
 import sys
-import tempfile
 import time
-from typing import Any
 
 import numpy as np
 
 from bench import rover_chip
+from bench.beside import beside
 from bench.rover_native import Native, over_a_bad_line
-from calib.journal import open_journal
 from firmware_bridge.framing import MAX_ENCODED, Parser, encode
 from firmware_bridge.messages import CONTROL_MS, DEAD_MAN_MS
 
@@ -98,35 +94,13 @@ def same(times: int) -> bool:
 
 def sessions(times: int) -> bool:
     """`times` seeds: every outcome within its stated error of the simulator's, as long as the person chooses alike."""
-    num_rounds = num_figures = outside = tipped = 0
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/calib.db"
-        for seed in range(times):
-            a, b = (_rounds(url, device, seed) for device in ("rover:emulator", "simvac"))
-            for ours, theirs in zip(a, b, strict=True):
-                if ours["setting"] != theirs["setting"]:
-                    tipped += 1  # a measurement within its error may tip the person's next choice
-                    break
-                if ours["outcome"] is None:  # a card was shown instead of a run
-                    continue
-                num_rounds += 1
-                for name, figure in ours["outcome"].items():
-                    num_figures += 1
-                    outside += abs(figure["value"] - theirs["outcome"][name]["value"]) > figure["error"] + 1e-9
+    found = beside("rover:emulator", "arena", times, 12)
+    outside, num = found.outside("error")
     print(
-        f"{times} sessions, {num_rounds} runs on the same setting: {outside} of {num_figures} figures outside their "
-        f"stated error; {tipped} sessions took another choice later"
+        f"{times} sessions, {found.runs} runs on the same setting: {outside} of {num} figures outside their "
+        f"stated error; {found.tipped} sessions took another choice later"
     )
-    return num_rounds >= times and outside <= 0.05 * num_figures
-
-
-def _rounds(url: str, device: str, seed: int) -> list[dict[str, Any]]:
-    """The rounds of one session in the arena."""
-    words = ("run", "arena", "--device", device, "--person", "rational", "--seed", str(seed), "--rounds", "12")
-    command = [sys.executable, "-m", "cli.main", *words, "--audit", "off", "--json", "--journal", url]
-    run = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["run"]
-    with open_journal(url) as journal:
-        return [entry.body for entry in journal.entries(run) if entry.type == "round" and entry.body is not None]
+    return found.runs >= times and outside <= 0.05 * num
 
 
 TRIALS = {

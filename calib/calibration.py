@@ -276,6 +276,19 @@ def is_reached(floor: Floor, value: float) -> bool:
     return floor.limit.at_least <= value <= floor.limit.at_most
 
 
+def map_notes(start: dict[str, Any]) -> list[str]:
+    """What a start document says of a measured map and of modes that miss a floor, in words; else []."""
+    notes = []
+    if about := start.get("map_measured"):
+        modelled = [name for name, how in about["attributes"].items() if how == "modelled"]
+        left = f"; {', '.join(modelled)} modelled" if modelled else ""
+        notes.append(f"outcome map measured on {about['device']} ({about['rung']}){left}")
+    for m in start.get("floors_missed", ()):
+        figure = f"{m['attribute']} {m['value']:.1f} ({'measured' if m['measured'] else 'modelled'})"
+        notes.append(f"! {m['mode']}, {m['context']}: {figure} misses its floor: a fault of the robot, not of a wish")
+    return notes
+
+
 def refuse_missed_floors(scenario: Scenario, z: Floats) -> None:
     """UserError where a mode misses a floor whose scenario refuses sessions then."""
     for missed in floors_missed(scenario, z):

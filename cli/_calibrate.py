@@ -190,6 +190,7 @@ def _row(difference: Any) -> dict[str, Any]:
 
 
 def _tell(document: dict[str, Any], cells: bool) -> None:
+    from calib.calibration import map_notes
     from cli._table import show
 
     def number(value: float) -> str:
@@ -207,8 +208,6 @@ def _tell(document: dict[str, Any], cells: bool) -> None:
     print(f"{off} of {len(document['cells'])} cells off at 95%; one in twenty is by chance")
     if document["modelled"]:
         print(f"nobody measured {', '.join(document['modelled'])}: modelled as before")
-    for missed in document["floors_missed"]:
-        known = "measured" if missed["measured"] else "modelled"
-        what = f"{missed['attribute']} {missed['value']:.1f} ({known})"
-        print(f"{missed['mode']}, {missed['context']}: {what} misses its floor")
+    for note in map_notes(document):
+        print(note)
     print(f"{document['out']}: the scenario with this map; `calib run {document['out']}` uses it")

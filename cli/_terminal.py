@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import Any
 
+from calib.calibration import map_notes
 from calib.events import Ask, Quit
 from calib.identify import in_words
 from calib.runner import Runner
@@ -62,13 +63,8 @@ class Screen:
             f"run {run}: {facts['device_spec']} ({facts['rung']}), person {facts['person_model']} ({facts['kind']}), "
             f"role {setup.role}, policy {setup.policy}, seed {setup.seed}"
         )
-        record = setup.record()
-        if about := record.get("map_measured"):
-            modelled = [name for name, how in about["attributes"].items() if how == "modelled"]
-            left = f"; {', '.join(modelled)} modelled" if modelled else ""
-            self.line(f"outcome map measured on {about['device']} ({about['rung']}){left}")
-        for m in record.get("floors_missed", ()):
-            self.line(f"! {m['mode']}, {m['context']}: {m['attribute']} {m['value']:.1f} misses its floor")
+        for note in map_notes(setup.record()):
+            self.line(note)
         self.line()
         self.line(f"{'':>5} {'context':<9} {'offered':<27} {'chosen':<12} {'done':<29} {'degree of alignment'}")
 

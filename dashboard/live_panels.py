@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from calib.calibration import map_notes
 from calib.documents import card
 from calib.errors import JournalError, UserError
 from calib.events import CUT_SHORT
@@ -314,6 +315,10 @@ def _degree(documents: list[dict[str, Any]]) -> None:
     st.markdown("**Degree of alignment, as the machine estimates it**")
     st.altair_chart(live_figures.degree(documents), width="stretch")
     st.caption("Band: 90% interval. It shows what the machine believes, not what you mean: only you know that.")
+    for note in map_notes(documents[0]):
+        (st.warning if note.startswith("!") else st.caption)(literal(note.lstrip("! ")))
+    if documents[-1]["type"] == "round" and (missed := documents[-1].get("floors_missed")):
+        st.warning(f"This run missed its floor of {', '.join(missed)}: a fault of the robot, not of what you want.")
     alarm = documents[-1].get("alarm") or {}
     if alarm.get("raised"):
         st.warning(
