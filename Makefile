@@ -34,7 +34,7 @@ run: $(VENV)/.compiled
 
 # The tests drive a browser, a database server and the rover's firmware in an emulator, all Debian's own. Without apt, or
 # without root, their tests are left out.
-ROVER := gcc-avr avr-libc binutils-avr arduino-core-avr simavr libsimavr-dev libelf-dev g++
+ROVER := gcc-avr avr-libc binutils-avr arduino-core-avr simavr libsimavr-dev libelf-dev g++ avrdude
 $(VENV)/.system: firmware_bridge/rover_build.py | $(VENV)/.installed
 	@packages=""; left=""; \
 	[ -x /usr/bin/chromium ] || { packages="chromium"; left="browser"; }; \
