@@ -282,6 +282,11 @@ def flat(lab: Callable[..., Setup]) -> Callable[..., Setup]:
     return make
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A robot of yours for the conformance suite."""
+    parser.addoption("--port", metavar="ROBOT:ADDRESS", help="test_devices_conformance.py on this robot, which moves")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the browser tests measured, after everything else."""
     if FIGURES.exists():
