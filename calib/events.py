@@ -57,9 +57,11 @@ class CutShort:
 
 @dataclass(frozen=True)
 class Stop:
-    """Somebody stops the session."""
+    """Somebody stops the session. stop_latency_s: from the request to the first reading that shows the robot still,
+    None where none moved or none showed it."""
 
     by: str
+    stop_latency_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ def event_from_json(body: dict[str, Any]) -> Event:
     try:
         raw = dict(body)
         kind = _EVENTS[raw.pop("event")]
+        if kind is Stop:
+            raw.setdefault("stop_latency_s", None)
         if kind is Reading:
             for name in ("z", "source", "error"):
                 raw[name] = tuple(raw[name])
@@ -210,7 +214,7 @@ def _fits(name: str, value: Any) -> bool:
     if name == "source":
         return len(value) == len(OUTCOMES) and all(isinstance(v, str) for v in value)
     if name.endswith("_s"):
-        return _is_number(value)
+        return _is_number(value) or (name == "stop_latency_s" and value is None)
     if name == "value":
         return isinstance(value, int)
     if name == "question":

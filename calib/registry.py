@@ -14,6 +14,8 @@ from pathlib import Path
 
 from calib.errors import UserError
 
+_LEFT = ".left"  # the ending of a killed runner's entry
+
 
 @dataclass(frozen=True)
 class RunnerEntry:
@@ -52,6 +54,7 @@ def register(entry: RunnerEntry) -> None:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(asdict(replace(entry, born=born(entry.pid))), file)
             temporary.replace(path)
+            path.with_suffix(_LEFT).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}), and `calib stop` looks there: "
@@ -71,7 +74,7 @@ def unregister(run: str) -> None:
 
 
 def runners() -> list[RunnerEntry]:
-    """The runners that live. What a killed runner left behind is removed; what is no entry at all stays and is none."""
+    """The runners that live. What a killed one left behind is set aside; what is no entry at all stays and is none."""
     found = []
     for path in sorted(registry_folder().glob("*.json")):
         entry = _entry_of(path)
@@ -82,8 +85,21 @@ def runners() -> list[RunnerEntry]:
             continue
         with contextlib.suppress(OSError), locked(path.parent):
             if _entry_of(path) == entry:  # not one that took its place meanwhile
-                path.unlink()
+                path.replace(path.with_suffix(_LEFT))
     return found
+
+
+def left_behind() -> list[RunnerEntry]:
+    """What runners that were killed have left, until `forget`."""
+    runners()
+    found = (_entry_of(path) for path in sorted(registry_folder().glob(f"*{_LEFT}")))
+    return [entry for entry in found if entry is not None]
+
+
+def forget(entry: RunnerEntry) -> None:
+    """Nothing is left to do for a runner that was killed. Idempotent, never raises."""
+    with contextlib.suppress(OSError):
+        (registry_folder() / f"{entry.run}{_LEFT}").unlink(missing_ok=True)
 
 
 def find_runner(run: str) -> RunnerEntry:

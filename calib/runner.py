@@ -107,6 +107,7 @@ class Runner:
         self._documents: list[dict[str, Any]] = []  # start and rounds, for a page that joins late
         self._moving = threading.Lock()  # held by whoever changes whether the robot may move
         self._may_move = False
+        self._stop_asked_s: float | None = None  # of the first stop, by time.monotonic
         self._progress: Progress | None = None
         self._lock = threading.Lock()  # what is asked, whether it is answered, and who leads
         self.is_recording = False  # between an event and its documents in the journal
@@ -115,9 +116,15 @@ class Runner:
 
     # --- from any thread ------------------------------------------------------------------------------------------
 
-    def stop(self, by: str) -> None:
-        """Robot first, then the session. From any thread or signal handler, any number of times."""
+    def stop(self, by: str, asked_s: float | None = None) -> None:
+        """Robot first, then the session. From any thread or signal handler, any number of times.
+
+        asked_s: when it was asked for, on the monotonic clock that the processes of a machine share.
+        """
+        heard_s = time.monotonic()
         self.run.device.stop()
+        if self._stop_asked_s is None:
+            self._stop_asked_s = heard_s if asked_s is None else min(asked_s, heard_s)
         self.events.put(Stop(by))
 
     def cut_short(self, by: str) -> None:
@@ -180,7 +187,8 @@ class Runner:
         """One request of a control client."""
         what = request.get("do")
         if what == "stop":
-            self.stop(f"client {client}")
+            asked_s = request.get("asked_s")
+            self.stop(f"client {client}", asked_s if type(asked_s) is float and math.isfinite(asked_s) else None)
             return {"ok": True, "run": self.run.run}
         with self._lock:
             self._lead.hear(client, time.monotonic())
@@ -439,7 +447,7 @@ class Runner:
                 event = None if self.events.empty() else self.events.get_nowait()
                 if isinstance(event, Stop | Quit | LinkLost | LeadLost):
                     device.stop()
-                    return event
+                    return self._stands(event) if isinstance(event, Stop) else event
                 if event is not None:
                     self._take_aside(event)
                 if isinstance(event, CutShort):
@@ -479,6 +487,18 @@ class Runner:
             wall_s=0.0,
         )
         return self._timed(reading)
+
+    def _stands(self, stop: Stop) -> Stop:
+        """The stop, with how long it took until a reading showed the robot still. One that does not show it is lost."""
+        if self.run.device.rung == "simulator":  # has no wheels to wait for
+            return stop
+        try:
+            self.run.device.finish()
+        except DeviceError as error:
+            self._take_aside(LinkLost(str(error)))
+            return stop
+        asked_s = self._stop_asked_s
+        return stop if asked_s is None else Stop(stop.by, round(time.monotonic() - asked_s, 6))
 
     def _tell_running(self, effect: Apply) -> None:
         """Who may cut a run short is told what it is predicted to do."""

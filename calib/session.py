@@ -79,7 +79,8 @@ def step(setup: Setup, session: Session, event: Event) -> tuple[Session, list[Ef
         return session, []
     match event:
         case Stop():
-            return _finish(setup, session, "stopped", {"by": event.by})
+            took = {} if event.stop_latency_s is None else {"stop_latency_s": event.stop_latency_s}
+            return _finish(setup, session, "stopped", {"by": event.by, **took})
         case Quit():
             return _finish(setup, session, event.reason, {})
         case LinkLost():

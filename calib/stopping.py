@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import time
 
 from calib.control import ControlClient
 from calib.errors import UserError
@@ -13,9 +14,10 @@ NOT_STOPPED = "NOT stopped"
 
 def stop_runner(entry: RunnerEntry) -> str:
     """Ask the runner, and end it where it does not answer. Says how it went; NOT_STOPPED begins the one bad answer."""
+    asked_s = time.monotonic()
     try:
         client = ControlClient(entry, timeout_s=2.0)
-        client.request({"do": "stop"})
+        client.request({"do": "stop", "asked_s": asked_s})
         client.close()
         return "stopped"
     except UserError:

@@ -16,6 +16,7 @@ from typing import Any
 
 from calib.errors import JournalError, UserError
 from calib.journal import Journal
+from calib.left_open import close_left_open
 from calib.provenance import code_sha256, platform_fingerprint
 from calib.registry import RunnerEntry, register, unregister
 from calib.runner import Run, Runner
@@ -123,6 +124,13 @@ def new_run_id() -> str:
 def conduct(plan: Plan) -> int:
     """Run the session to its end, write the truth of a simulation, audit, and show the summary. The exit code."""
     screen = _terminal.Screen(plan.setup, quiet=plan.json)
+
+    def tell(what: str, body: dict[str, Any]) -> None:
+        screen.tell(what, body)
+        if what == "start":  # the robot is ours by now
+            for line in close_left_open(plan.journal, plan.facts["device_spec"]):
+                screen.note(line)
+
     runner = Runner(
         Run(
             run=plan.run,
@@ -133,7 +141,7 @@ def conduct(plan: Plan) -> int:
             operator="human" if plan.person is None or plan.device.rung == "hardware" else "automatic",
             pace=rate_of(plan.facts["pace"], plan.device.rung),
             facts=plan.facts,
-            tell=screen.tell,
+            tell=tell,
         )
     )
     pressed = _signals(runner)

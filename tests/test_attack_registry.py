@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from calib.errors import UserError
-from calib.registry import RunnerEntry, born, register, runners, unregister
+from calib.registry import RunnerEntry, born, forget, left_behind, register, runners, unregister
 from cli.main import main
 
 
@@ -88,6 +88,25 @@ def test_a_run_has_one_runner_and_only_that_one_takes_its_entry_away(
     assert [e.pid for e in runners()] == [os.getpid()]
     unregister("r1")
     assert runners() == []
+
+
+def test_what_a_killed_runner_left_is_kept_until_it_is_forgotten_or_resumed(
+    folder: Path, innocent: "subprocess.Popen[bytes]"
+) -> None:
+    assert left_behind() == []
+    for run in ("r1", "r2"):
+        register(entry(innocent.pid, run))
+    assert left_behind() == []
+    innocent.kill()
+    innocent.wait()
+    assert [e.run for e in left_behind()] == ["r1", "r2"]
+    assert runners() == [] and not list(folder.glob("*.json"))
+    forget(left_behind()[0])
+    assert [e.run for e in left_behind()] == ["r2"]
+    register(entry(os.getpid(), "r2"))  # `calib resume`
+    assert left_behind() == []
+    assert [e.run for e in runners()] == ["r2"]
+    unregister("r2")
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(

@@ -160,6 +160,18 @@ def test_a_round_without_a_run_shows_the_card(lab: Make) -> None:
     assert applied == [1, 4]
 
 
+def test_a_stop_of_an_older_journal_tells_no_latency() -> None:
+    assert event_from_json({"event": "Stop", "by": "x"}) == Stop("x")
+
+
+def test_a_stop_tells_how_long_the_robot_took(lab: Make) -> None:
+    setup = lab()
+    session, _ = begin(setup, 3, FACTS)
+    for stop, detail in ((Stop("x"), {"by": "x"}), (Stop("x", 0.25), {"by": "x", "stop_latency_s": 0.25})):
+        _, effects = step(setup, session, stop)
+        assert [e.body["detail"] for e in effects if isinstance(e, Record)] == [detail]
+
+
 @pytest.mark.parametrize("phase", ["choosing", "operator", "running", "asking", "satisfied", "paused", "unarmed"])
 @pytest.mark.parametrize("event", [Stop("page"), Quit()])
 def test_stop_and_quit_disarm_first_in_any_phase(lab: Make, phase: str, event: Stop | Quit) -> None:
@@ -493,6 +505,7 @@ EVERY_EVENT: list[Event] = [
     Ready(1.5, 2.5),
     Answer("comparison", 2, 1.25, 7.0),
     Stop("terminal"),
+    Stop("terminal", 0.125),
     Quit(),
     LinkLost("cable out"),
     LinkBack(),
@@ -534,6 +547,7 @@ def test_a_reading_survives_json(lab: Make) -> None:
         {"event": "Answer", "question": "why", "value": 0, "attention_s": 1, "wall_s": 1},
         {"event": "Answer", "question": "choice", "value": 0, "attention_s": None, "wall_s": 1},
         {"event": "Stop", "by": 3},
+        {"event": "Stop", "by": "x", "stop_latency_s": "1"},
         {"event": "Quit", "reason": "bored"},
         {"event": "Reading", "z": 3},
         [],
