@@ -7,6 +7,9 @@ A status shows the open question with its number. An answer names both, {"do": "
 "number": 7, "value": 2}, and so do {"do": "ready", "number": 8} and {"do": "arm", "number": 9}: a late or doubled
 answer is refused, whatever is asked by then.
 
+{"do": "stop"} is for every client. With "asked_s", when it was asked for by the monotonic clock of the machine, the
+closing record tells how long the robot took from there.
+
 A client takes the lead by {"do": "lead"}, from whoever had it. With "heartbeat_s" it promises a request at least that
 often, {"do": "beat"} if it has nothing else to say; when they stay away the robot stops. Without, it stops when the
 client hangs up. With "lease", a word of its own, a page can lead on over a new connection ("renew": true) once the old

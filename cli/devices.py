@@ -1,6 +1,7 @@
 """List ports and robots, run a robot's emulator, write down what goes over a wire."""
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -197,6 +198,7 @@ def _selftest(args: argparse.Namespace) -> int:
 
     from calib.errors import UserError
     from calib.scenario import load_scenario
+    from cli._stop_check import calib_stop
     from devices.catalog import make_device
     from devices.selftest import Check, document, selftest
 
@@ -210,7 +212,12 @@ def _selftest(args: argparse.Namespace) -> int:
             f"{args.spec} is a real robot, which the selftest moves: clear the floor, stand by it, say --move"
         )
     found: list[Check] = []
-    for check in selftest(args.spec, scenario.contexts[0], [m.settings for m in scenario.modes], args.floor):
+
+    def checks() -> "Iterator[Check]":
+        yield from selftest(args.spec, scenario.contexts[0], [m.settings for m in scenario.modes], args.floor)
+        yield calib_stop(args.spec, rung, args.scenario)
+
+    for check in checks():
         found.append(check)
         if not args.json:
             print(_told(check), flush=True)

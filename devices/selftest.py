@@ -42,7 +42,7 @@ def selftest(spec: str, context: Context, settings: list[Settings], floor_percen
 
     floor_percent: what a whole run with the first of the settings has to cover at least.
     """
-    with _paced(spec) as (address, virtual):
+    with paced(spec) as (address, virtual):
         device = make_device(address)
         try:
             yield from _in_time(device, context, settings)
@@ -57,7 +57,7 @@ def selftest(spec: str, context: Context, settings: list[Settings], floor_percen
 
 
 @contextlib.contextmanager
-def _paced(spec: str) -> Iterator[tuple[str, bool]]:
+def paced(spec: str) -> Iterator[tuple[str, bool]]:
     """A SPEC on the wall clock, and whether there is one in virtual time as well."""
     name, _, address = spec.partition(":")
     if address != "emulator":

@@ -4,11 +4,13 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import devices.selftest
 from calib.scenario import load_scenario
+from cli._stop_check import calib_stop
 from cli.main import main
 from devices.device import Progress, Readback
 from devices.home.types import Settings
@@ -31,12 +33,13 @@ def test_a_simulator_passes_what_can_be_tried_of_it(capsys: pytest.CaptureFixtur
     checks = {check["name"]: check for check in found["checks"]}
     assert all({"name", "passed", "measured", "unit", "limit"} <= set(check) for check in found["checks"])
     assert {name for name, check in checks.items() if check["passed"]} >= {"opens", "modes taken", "coverage floor"}
-    assert checks["dead man"]["passed"] is None and checks["dead man"]["why"]
+    for name in ("dead man", "calib stop"):
+        assert checks[name]["passed"] is None and checks[name]["why"]
 
 
 def test_an_emulator_passes_but_in_virtual_time_nobody_minds_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its guard waits for ever there, so it drives on: that is what a robot without a dead man looks like."""
-    monkeypatch.setattr(devices.selftest, "_paced", lambda spec: nullcontext((spec, True)))
+    monkeypatch.setattr(devices.selftest, "paced", lambda spec: nullcontext((spec, True)))
     for limit in ("OPEN_S", "STOP_S"):
         monkeypatch.setattr(devices.selftest, limit, 300.0)  # of a crowded machine
     scenario = load_scenario("arena")
@@ -46,6 +49,18 @@ def test_an_emulator_passes_but_in_virtual_time_nobody_minds_silence(monkeypatch
         assert checks[name].passed, checks[name]
     assert checks["dead man"].passed is False and checks["dead man"].why == "it drove on"
     assert checks["clock"].passed is None
+
+
+def test_calib_stop_is_timed_by_the_robots_own_readings() -> None:
+    check = calib_stop("rover:emulator", "emulator", "arena")
+    assert (check.name, check.unit, check.limit) == ("calib stop", "s", 0.5)
+    assert check.measured is not None, check
+    assert check.measured > 0.0 and check.passed == (check.measured <= 0.5)
+
+
+def test_a_session_that_does_not_drive_cannot_be_stopped(tmp_path: Path) -> None:
+    check = calib_stop(f"roomba:{tmp_path}/nobody", "hardware", "arena")
+    assert check.passed is False and "did not drive" in check.why and "nobody" in check.why
 
 
 class Stuck(Simvac):
