@@ -28,7 +28,7 @@ from calib.map_file import Cell, Fitted, MapFile, map_toml
 from calib.scenario import Mode, Scenario
 from calib.streams import stream_key, uniforms
 from devices.device import Device, DeviceError, Progress
-from devices.home.types import Context
+from devices.home.types import OUTCOMES, Context
 
 SCHEMA = 1
 SCALE_SD_G = 0.1  # a kitchen scale that shows 0.1 g
@@ -36,6 +36,7 @@ METER_SD_DB = 0.7  # a sound meter of class 2, IEC 61672: within 1.4 dB
 DISTANCE_SD_M = 0.05
 _BACKGROUND_DBA = 35.0
 _READINGS = 5
+_MOST = 1e6  # of any figure of a run
 _STRAIGHT = 0.9  # of its speed, as it gets on: it does not turn
 
 
@@ -129,7 +130,7 @@ def parse_records(raw: bytes, name: str) -> list[dict[str, Any]]:
             keys = _KEYS[record["type"]]
             if any(key not in record for key in keys) or (record["type"] == "head") != (number == 1):
                 raise ValueError
-            if record["type"] == "run" and not _is_whole(record):
+            if not _is_whole(record):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{name}: line {number} is no record of a calibration; take another file") from None
@@ -137,10 +138,19 @@ def parse_records(raw: bytes, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def _is_whole(run: dict[str, Any]) -> bool:
-    numbers = [*run["z"], *run["error"]]
-    good = all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
-    return good and len(run["z"]) == len(run["error"]) == len(run["source"]) == 6
+def _is_whole(record: dict[str, Any]) -> bool:
+    """Whether what is computed with, and looked up by, is of its kind."""
+    if record["type"] == "head":
+        return True
+    if record["type"] == "opened":
+        return isinstance(record["identity"], dict)
+    if record["type"] == "entered":
+        return type(record["number"]) is int
+    numbers = [*record["z"], *record["error"]]
+    good = all(isinstance(v, int | float) and abs(v) < _MOST for v in numbers)
+    good &= all(isinstance(v, str) for v in (record["mode"], record["context"], record["end"], *record["source"]))
+    good &= type(record["number"]) is int and type(record["run"]) is int
+    return good and len(record["z"]) == len(record["error"]) == len(record["source"]) == len(OUTCOMES)
 
 
 def missing(
@@ -387,7 +397,7 @@ class AtTerminal:
 
     def _numbers(self, question: str) -> list[float]:
         while True:
-            text = self._ask(f"{question} (empty: not measured): ").replace(",", " ").split()
+            text = self._ask(f"{question} (empty: not measured): ").replace(",", ".").split()
             try:
                 found = [float(word) for word in text]
             except ValueError:

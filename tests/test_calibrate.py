@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.calibration import cells_of, differences, floors_missed, level_at_1m, modelled_level, residual
@@ -377,6 +377,45 @@ def test_a_line_that_is_no_record_is_named(line: str) -> None:
     head = json.dumps({"type": "head", **HEAD})
     with pytest.raises(UserError, match="line 2 is no record"):
         parse_records(f"{head}\n{line}\n".encode(), "runs.jsonl")
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from(["eco", "day"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["dosed_g", "x"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_a_record_says_it_is_worked_out_or_refused_in_a_line(small: Scenario, data: st.DataObject) -> None:
+    dust: dict[str, Any] = {"dosed_g": 1.0, "before_g": 5.0, "after_g": 5.5, "scale_sd_g": 0.1}
+    sound: dict[str, Any] = {"readings_dba": [60.0, 61.0, 60.0], "background_dba": 40.0, "distance_m": 1.0}
+    sound |= {"distance_sd_m": 0.05, "meter_sd_db": 0.7}
+    run: dict[str, Any] = {"type": "run", "number": 1, "mode": "eco", "context": "day", "run": 0, "z": [1.0] * 6}
+    run |= {"source": ["measured"] * 6, "error": [0.1] * 6, "end": "finished"}
+    entered = {
+        "type": "entered",
+        "number": 1,
+        "dust": dust,
+        "sound": sound | {"distance_sd_m": 0.05, "meter_sd_db": 0.7},
+    }
+    for record in (run, entered, dust, entered["sound"]):
+        if data.draw(st.integers(0, 2)) == 0:
+            assert isinstance(record, dict)
+            record[data.draw(st.sampled_from(sorted(record)))] = data.draw(_VALUES)
+    raw = "".join(f"{json.dumps(r)}\n" for r in ({"type": "head", **HEAD}, run, entered)).encode()
+    z = plant_map(small).z
+    try:
+        for cell in cells_of(small, z, z, parse_records(raw, "runs.jsonl")):
+            assert math.isfinite(cell.mean) and cell.run_sd >= 0
+    except UserError as refusal:
+        assert "\n" not in str(refusal)
 
 
 @given(st.binary(max_size=200))
