@@ -98,12 +98,13 @@ class SerialTransport:
         try:
             # timeout 0: reads return what is there. write_timeout: a peer that no longer reads blocks after 14 kB.
             self._port: Any = serial.serial_for_url(address, do_not_open=True, baudrate=baud, timeout=0)
-            self._port.write_timeout = 1.0
+            if not address.startswith("rfc2217://"):  # which has none, and refuses one
+                self._port.write_timeout = 1.0
             is_device = "://" not in address
             if is_device:
                 self._port.exclusive = True
             self._port.open()
-            self._fd: int | None = self._port.fileno() if hasattr(self._port, "fileno") else None
+            self._fd: int | None = self._port.fileno() if is_device else None
             # An emulator keeps its pty's slave open, so there the flag would outlive a killed owner.
             if is_device and self._fd is not None and not os.path.realpath(address).startswith("/dev/pts/"):
                 fcntl.ioctl(self._fd, termios.TIOCEXCL)
