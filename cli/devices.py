@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     selftest.add_argument("spec", metavar="SPEC", help="simvac, roomba:emulator, roomba:/dev/ttyUSB0, ...")
     selftest.add_argument("--scenario", default="arena", help="whose first context and modes are tried (arena)")
-    selftest.add_argument("--floor", type=float, default=40.0, metavar="PERCENT", help="to be covered at least (40)")
+    selftest.add_argument(
+        "--floor", type=float, metavar="PERCENT", help="to be covered at least (the scenario's, or 40)"
+    )
     selftest.add_argument("--move", action="store_true", help="a real robot may move: somebody stands beside it")
     add_calibrate_arguments(
         actions.add_parser("calibrate", help="the outcome map of each mode from measured runs: the robot moves")
@@ -211,10 +213,13 @@ def _selftest(args: argparse.Namespace) -> int:
         raise UserError(
             f"{args.spec} is a real robot, which the selftest moves: clear the floor, stand by it, say --move"
         )
+    context = scenario.contexts[0]
+    own = [f.limit for f in scenario.floors if f.limit.attribute == "coverage" and context.name in f.limit.contexts]
+    floor = max((limit.at_least for limit in own), default=40.0) if args.floor is None else args.floor
     found: list[Check] = []
 
     def checks() -> "Iterator[Check]":
-        yield from selftest(args.spec, scenario.contexts[0], [m.settings for m in scenario.modes], args.floor)
+        yield from selftest(args.spec, context, [m.settings for m in scenario.modes], floor)
         yield calib_stop(args.spec, rung, args.scenario)
 
     for check in checks():

@@ -213,7 +213,7 @@ def _replicate(seed: int, context: Context, mode: Mode, run: int) -> int:
 
 
 def _who(identity: dict[str, str]) -> str:
-    return identity.get("serial_number") or identity.get("serial") or identity.get("robot", "")
+    return identity.get("usb serial number") or identity.get("serial number") or identity.get("robot", "")
 
 
 def _one(device: Device, context: Context, mode: Mode, replicate: int, somebody: Somebody) -> dict[str, Any]:

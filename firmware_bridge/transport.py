@@ -30,6 +30,7 @@ FAULT, REPLAY = "fault://", "replay://"  # firmware_bridge.faults and .traffic, 
 CLOCK_REQUEST = struct.Struct("<cQQI")
 CLOCK_REPLY = struct.Struct("<QQI")
 MAX_WAIT_S = 1.0  # of one advance: a pty holds some 20 kB, which a stream of 172 bytes every 15 ms fills in 1.7 s
+_MOST_AT_ONCE = 65_536  # bytes of one look at a port
 STALL_S = 5.0  # wall time after which an emulator that does not answer counts as dead
 
 
@@ -138,11 +139,14 @@ class SerialTransport:
             raise self._down(problem) from None
 
     def read(self) -> bytes:
-        """Everything that has come."""
+        """Everything that has come, so far as one look goes."""
+        found = b""
         try:
-            return bytes(self._port.read(4096))
+            while len(found) < _MOST_AT_ONCE and (more := self._port.read(4096)):  # rfc2217 gives a byte at a time
+                found += more
         except OSError as problem:
             raise self._down(problem) from None
+        return found
 
     def wait_until(self, time_s: float) -> None:
         """Sleep until then."""

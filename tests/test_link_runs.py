@@ -1,14 +1,21 @@
-"""Whole runs to robots on the wall clock: over the network, and two robots at once."""
+"""Whole runs over every kind of line to a robot on the wall clock, two robots at once, and one that goes and comes."""
 
+import contextlib
 import json
+import select
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import serial
+import serial.rfc2217
 
 from calib.control import ControlClient
+from calib.errors import UserError
 from calib.registry import RunnerEntry
 from emulators import emulator
 from sessions import Lab, quick_scenario
@@ -24,13 +31,83 @@ def short(lab: Lab, **changes: str) -> str:
     return quick_scenario(lab.folder, run_limit_s="5", otherwise='"flag"', **changes)
 
 
-def test_a_whole_run_over_the_network(lab: Lab) -> None:
-    with emulator("--tcp", "127.0.0.1:0") as (address, _):
-        assert address.startswith("socket://")
-        found = lab.json("run", short(lab, ready="true"), "--device", f"roomba:{address}", "--rounds", "2")
-    assert (found["stop_reason"], found["rounds"]) == ("max_rounds", 2)
+class Port(serial.Serial):
+    """A pty as an RFC 2217 server sees a port: it has no lines beside its data."""
+
+    dtr = rts = property(lambda self: True, lambda self, level: None)  # type: ignore[assignment]
+    cts = dsr = ri = cd = property(lambda self: True)  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def rfc2217_server(path: str) -> Iterator[str]:
+    """A serial port served as a terminal server does, one client after another: its address."""
+    ended = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while not ended.is_set():
+            if not select.select([listener], [], [], 0.1)[0]:
+                continue
+            client = listener.accept()[0]
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with client, Port(path, timeout=0) as port, client.makefile("wb", 0) as out:
+                manager = serial.rfc2217.PortManager(port, out)
+                while not ended.is_set():
+                    found = select.select([client, port], [], [], 0.1)[0]
+                    try:
+                        if client in found:
+                            data = client.recv(1024)
+                            if not data:
+                                break
+                            port.write(b"".join(manager.filter(data)))
+                        if port in found:
+                            client.sendall(b"".join(manager.escape(port.read(4096))))
+                    except OSError:
+                        break
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"rfc2217://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        ended.set()
+        thread.join()
+        listener.close()
+
+
+@contextlib.contextmanager
+def reached_by(kind: str, tmp_path: Path) -> Iterator[str]:
+    """A paced Roomba at an address of this kind."""
+    if kind == "socket":
+        with emulator("--tcp", "127.0.0.1:0") as (address, _):
+            yield address
+    else:
+        with emulator("--pty", str(tmp_path / "robot")) as (path, _), rfc2217_server(path) as address:
+            yield address
+
+
+@pytest.mark.parametrize("kind", ["socket", "rfc2217"])
+def test_a_whole_run_over_the_network(lab: Lab, tmp_path: Path, kind: str) -> None:
+    with reached_by(kind, tmp_path) as address:
+        words = (
+            "run",
+            short(lab, ready="true", decide="0.1", compare="0.1"),
+            "--device",
+            f"roomba:{address}",
+            "--rounds",
+            "1",
+            "--json",
+        )
+        with lab.going(*words) as process:
+            entry = wait_for(lambda: entry_at(lab, address))
+            while process.poll() is None:  # over rfc2217 nobody can tell that it is no real robot: somebody is asked
+                with contextlib.suppress(UserError):
+                    say_ready(entry)
+                time.sleep(0.1)
+            found = json.loads(process.communicate()[0])
+    assert (found["stop_reason"], found["rounds"]) == ("max_rounds", 1)
     documents = [e["body"] for e in lab.entries(found["run"]) if e["type"] == "round"]
-    assert [d["end"] for d in documents] == ["run_limit", "run_limit"]
+    assert [d["end"] for d in documents] == ["run_limit"]
     assert all(d["how"]["speed"] == "read back" and d["outcome"]["coverage"]["value"] > 0 for d in documents)
 
 
@@ -54,6 +131,16 @@ def status(entry: RunnerEntry) -> dict[str, Any]:
     client = ControlClient(entry)
     try:
         return dict(client.request({"do": "status"})["status"])
+    finally:
+        client.close()
+
+
+def say_ready(entry: RunnerEntry) -> None:
+    client = ControlClient(entry)
+    try:
+        asked = client.request({"do": "status"})["status"].get("pending")
+        if asked and asked["question"] == "ready":
+            client.request({"do": "ready", "number": asked["number"]})
     finally:
         client.close()
 
