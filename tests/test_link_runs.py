@@ -168,3 +168,33 @@ def test_two_robots_at_once_one_runner_a_port(lab: Lab, tmp_path: Path) -> None:
     assert stopped["stop_reason"] == "stopped"
     assert (finished["stop_reason"], finished["rounds"]) == ("max_rounds", 2)
     assert {row["run"] for row in lab.json("runs")["runs"]} == {first.run, second.run}
+
+
+def test_a_robot_that_goes_and_comes_back_is_armed_by_a_person_or_not_at_all(lab: Lab, tmp_path: Path) -> None:
+    """The whole way of a link: ready, lost, and ready again, as `calib attach` shows it."""
+    path = str(tmp_path / "robot")
+    words = ("run", short(lab), "--device", f"roomba:{path}", "--rounds", "2", "--json")
+    with contextlib.ExitStack() as robots:
+        _, process = robots.enter_context(emulator("--pty", path))
+        with lab.going(*words) as run:
+            entry = wait_for(lambda: entry_at(lab, path))
+            wait_for(lambda: status(entry)["phase"] == "running")
+            process.kill()
+            process.wait()
+            paused = wait_for(lambda: (s := status(entry))["phase"] == "paused" and s["link"]["state"] == "lost" and s)
+            assert paused["link"]["reason"]
+            robots.enter_context(emulator("--pty", path))
+            unarmed = wait_for(lambda: (s := status(entry))["phase"] == "unarmed" and s.get("pending") and s)
+            assert unarmed["link"]["state"] == "ready" and unarmed["pending"]["question"] == "arm"
+            before = len(lab.entries(entry.run))
+            time.sleep(1.5)
+            assert "Apply" not in {e["body"].get("event") for e in lab.entries(entry.run)[before:]}
+            assert status(entry)["phase"] == "unarmed", "nothing arms by itself"
+            leader = ControlClient(entry)
+            leader.request({"do": "lead"})
+            leader.request({"do": "arm", "number": unarmed["pending"]["number"]})
+            found = json.loads(run.communicate(timeout=120)[0])
+            leader.close()
+    assert (found["stop_reason"], found["rounds"]) == ("max_rounds", 2)
+    events = [e["body"]["event"] for e in lab.entries(entry.run) if e["type"] == "event"]
+    assert events.index("LinkLost") < events.index("LinkBack") < events.index("Arm")
