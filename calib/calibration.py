@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 
 LEAST_READINGS = 3  # of the sound meter in a run
 LEAST_ABOVE_DB = 3.0  # the robot over the background: nearer, half of what is read is background
+_DOSE = 0.05  # share by which dust may be more or less than the context has
 _LEAST_SD = 0.005  # of an attribute's range, from run to run: no robot is the same to the last digit
 _PRIOR_FREEDOM = 2  # that the map's spread counts for beside a cell's own runs
 _LEAST_FACTOR = 0.1  # of the map's spread from run to run, where all runs came out alike
@@ -109,6 +110,11 @@ def cleanable_m2(context: Context) -> float:
 def entered_of(body: dict[str, Any], context: Context) -> Entered:
     """What an `entered` record comes to. ValueError, in a line, for readings that cannot be."""
     dust, sound = body.get("dust"), body.get("sound")
+    due_g = context.dirt_g_m2 * cleanable_m2(context)
+    if dust and not abs(dust["dosed_g"] - due_g) <= _DOSE * due_g:
+        raise ValueError(
+            f"{dust['dosed_g']:.1f} g were spread and {due_g:.1f} g belong to {context.name}; run it again"
+        )
     return Entered(dust and residual(**dust, area_m2=cleanable_m2(context)), sound and level_at_1m(**sound))
 
 

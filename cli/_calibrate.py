@@ -196,14 +196,16 @@ def _tell(document: dict[str, Any], cells: bool) -> None:
     def number(value: float) -> str:
         return f"{value:.{3 if abs(value) < 10 else 1}f}"
 
-    columns = ("mode", "context", "attribute", "unit", "source", "runs", "map", "measured", "difference", "95%", "")
-    shown = []
-    for row in (document["cells"] if cells else []) + document["attributes"]:
-        interval = f"{number(row['low'])} to {number(row['high'])}"
-        place = [row["mode"] or "all", row["context"] or "all", row["attribute"], row["unit"], row["source"]]
-        figures = [number(row[name]) for name in ("map", "measured", "difference")]
-        shown.append([*place, str(row["runs"]), *figures, interval, "off" if row["off"] else ""])
-    show(columns, shown)
+    def figures(row: dict[str, Any]) -> list[str]:
+        off = f"{number(row['difference'])} [{number(row['low'])}, {number(row['high'])}]{' off' * row['off']}"
+        return [str(row["runs"]), row["source"], number(row["map"]), number(row["measured"]), off]
+
+    columns = ("runs", "source", "map", "measured", "difference [95%]")
+    if cells:
+        names = ("mode", "context", "attribute")
+        show((*names, *columns), [[*(row[name] for name in names), *figures(row)] for row in document["cells"]])
+    whole = [[row["attribute"], row["unit"], *figures(row)] for row in document["attributes"]]
+    show(("attribute", "unit", *columns), whole)
     off = sum(row["off"] for row in document["cells"])
     print(f"{off} of {len(document['cells'])} cells off at 95%; one in twenty is by chance")
     if document["modelled"]:

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.calibration import cells_of, differences, floors_missed, level_at_1m, modelled_level, residual
+from calib.calibration import (
+    cells_of,
+    cleanable_m2,
+    differences,
+    entered_of,
+    floors_missed,
+    level_at_1m,
+    modelled_level,
+    residual,
+)
 from calib.errors import UserError
 from calib.map_file import Cell, Fitted, MapFile, map_toml
 from calib.outcomes import corrected, outcome_map, plant_map
@@ -66,6 +75,17 @@ def test_dust_that_is_not_in_the_bin_is_on_the_floor() -> None:
     for dosed, before, after in ((16, 120, 140), (16, 120, 110), (-1, 120, 121)):
         with pytest.raises(ValueError):
             residual(dosed, before, after, 4.0, 0.1)
+
+
+def test_dust_that_does_not_belong_to_the_context_measures_nothing(small: Scenario) -> None:
+    """4 g/m2 in the first context: what was spread has to be that, or the map's dirt is not what lay there."""
+    context = small.contexts[0]
+    due_g = context.dirt_g_m2 * cleanable_m2(context)
+    dust = {"dosed_g": due_g, "before_g": 100.0, "after_g": 100.0 + due_g / 2, "scale_sd_g": 0.1}
+    read = entered_of({"dust": dust}, context).residual_g_m2
+    assert read is not None and read[0] == pytest.approx(context.dirt_g_m2 / 2)
+    with pytest.raises(ValueError, match="belong to day"):
+        entered_of({"dust": dust | {"dosed_g": 0.9 * due_g}}, context)
 
 
 def test_a_level_is_the_energy_mean_without_the_background_at_one_metre() -> None:
@@ -394,7 +414,8 @@ _VALUES = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_whatever_a_record_says_it_is_worked_out_or_refused_in_a_line(small: Scenario, data: st.DataObject) -> None:
-    dust: dict[str, Any] = {"dosed_g": 1.0, "before_g": 5.0, "after_g": 5.5, "scale_sd_g": 0.1}
+    due_g = small.contexts[0].dirt_g_m2 * cleanable_m2(small.contexts[0])
+    dust: dict[str, Any] = {"dosed_g": due_g, "before_g": 5.0, "after_g": 5.0 + due_g / 2, "scale_sd_g": 0.1}
     sound: dict[str, Any] = {"readings_dba": [60.0, 61.0, 60.0], "background_dba": 40.0, "distance_m": 1.0}
     sound |= {"distance_sd_m": 0.05, "meter_sd_db": 0.7}
     run: dict[str, Any] = {"type": "run", "number": 1, "mode": "eco", "context": "day", "run": 0, "z": [1.0] * 6}
