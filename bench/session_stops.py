@@ -432,16 +432,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--robots", nargs="+", choices=ROBOTS, default=ROBOTS)
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS)
+    parser.add_argument("--signals", nargs="+", choices=("kill", "stop"), default=("kill", "stop"))
     args = parser.parse_args()
     chance = random.Random(args.seed)
+    hows = {label: how for label, how in SIGNALS.items() if {"-9": "kill", "-STOP": "stop"}[label] in args.signals}
     warm_up()
     bad = 0
     for robot in args.robots:
         for victim in args.victims:
             if victim == "cable" and robot != "rover":  # of the others only the way is bounded, see bench.fault_stops
                 continue
-            for label, how in SIGNALS.items():
-                if victim == "cable" and label != "-9":
+            for label, how in hows.items():
+                if victim == "cable" and label != next(iter(hows)):
                     continue
                 what = "cable out" if victim == "cable" else f"kill {label} of the {victim}"
                 with tempfile.TemporaryDirectory() as name, house_of(robot, Path(name)) as house:

@@ -131,7 +131,11 @@ class Guard:
                     return kind, armed, until_s, data
             guarded = self._armed and self._heartbeat_s > 0
             self._second.beat(self._armed)
-            self._session.settimeout(min(_LOOK_S, self._heartbeat_s / 4) if guarded else _LOOK_S)
+            look_s = _LOOK_S
+            if guarded:  # the last look ends when the heartbeat is due
+                left_s = silent_since + self._heartbeat_s - time.monotonic()
+                look_s = min(_LOOK_S, self._heartbeat_s / 4, max(left_s, 0.001))
+            self._session.settimeout(look_s)
             with contextlib.suppress(TimeoutError):
                 self._receive()
                 continue
