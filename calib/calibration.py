@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from calib.errors import UserError
+from calib.fitted import place
 from calib.map_file import Cell
 from calib.scenario import Floor, Scenario
 from devices.home.plan import survey
@@ -30,7 +31,7 @@ _LEAST_SD = 0.005  # of an attribute's range, from run to run: no robot is the s
 _PRIOR_FREEDOM = 2  # that the map's spread counts for beside a cell's own runs
 _LEAST_FACTOR = 0.1  # of the map's spread from run to run, where all runs came out alike
 _BOUND_SDS = 1.96  # a driver's stated error holds in 95% of runs
-_RAN = ("finished", "run_limit", "battery")
+RAN = ("finished", "run_limit", "battery")  # ends of runs that count
 
 
 class Entered(NamedTuple):
@@ -130,7 +131,6 @@ def cells_of(scenario: Scenario, z: Floats, plant: Floats, records: Sequence[dic
     z (S, X, K, 6) is the scenario's map, `plant` that of the simulated home, which says what is heard in the rooms of a
     robot that is so loud at 1 m.
 
-
     The spread from run to run is the map's own, of each cell, times one factor an attribute, found from all cells
     together: three runs alone say little of a spread.
     """
@@ -139,16 +139,14 @@ def cells_of(scenario: Scenario, z: Floats, plant: Floats, records: Sequence[dic
     for attribute in scenario.attributes:
         own = {key: found for key, found in readings.items() if key[2] == attribute.name}
         spread = {key: _map_sd(scenario, z, key, attribute.hi - attribute.lo) for key in own}
-        squares = freedom = 0.0
+        means = {key: float(np.mean([r.value for r in found])) for key, found in own.items()}
+        squares = {key: sum((r.value - means[key]) ** 2 for r in found) for key, found in own.items()}
+        freedom = sum(len(found) - 1 for found in own.values())
+        whole = sum(squares[key] / spread[key] ** 2 for key in own)
+        factor = max(math.sqrt(whole / freedom), _LEAST_FACTOR) if freedom else 1.0
         for key, found in own.items():
-            values = np.array([r.value for r in found])
-            squares += float(np.sum((values - values.mean()) ** 2)) / spread[key] ** 2
-            freedom += len(values) - 1
-        factor = max(math.sqrt(squares / freedom), _LEAST_FACTOR) if freedom else 1.0
-        for key, found in own.items():
-            values = np.array([r.value for r in found])
             prior = _PRIOR_FREEDOM * (factor * spread[key]) ** 2
-            variance = (prior + float(np.sum((values - values.mean()) ** 2))) / (_PRIOR_FREEDOM + len(values) - 1)
+            variance = (prior + squares[key]) / (_PRIOR_FREEDOM + len(found) - 1)
             cells.append(
                 Cell(
                     mode=key[0],
@@ -156,7 +154,7 @@ def cells_of(scenario: Scenario, z: Floats, plant: Floats, records: Sequence[dic
                     attribute=key[2],
                     source=found[0].source,
                     runs=len(found),
-                    mean=float(np.mean([r.value for r in found])),
+                    mean=means[key],
                     run_sd=math.sqrt(variance),
                     error_sd=float(np.mean([r.error_sd for r in found])),
                 )
@@ -172,7 +170,7 @@ def _readings(
     entered = {r["number"]: r for r in records if r["type"] == "entered"}
     found: dict[tuple[str, str, str], list[_Reading]] = {}
     for run in records:
-        if run["type"] != "run" or run["end"] not in _RAN:
+        if run["type"] != "run" or run["end"] not in RAN:
             continue
         if run["context"] not in contexts or run["mode"] not in {m.name for m in scenario.modes}:
             raise UserError(f"record of run {run['number']}: {run['mode']} in {run['context']} is not of this scenario")
@@ -187,8 +185,7 @@ def _readings(
                 reading = _Reading(*read.residual_g_m2, "entered")
             elif attribute.name == "sound" and read.level_dba:
                 level, sd = read.level_dba
-                settings = next(m.settings for m in scenario.modes if m.name == run["mode"])
-                over = level - modelled_level(context, settings)
+                over = level - modelled_level(context, scenario.settings[place(scenario, *key[:2])[0]])
                 reading = _Reading(_map_mean(scenario, plant, key) + over, sd, "entered")
             elif run["source"][j] != "modelled":
                 reading = _Reading(run["z"][j], run["error"][j] / _BOUND_SDS, "measured")
@@ -203,9 +200,8 @@ def _readings(
 
 def _at(scenario: Scenario, z: Floats, key: tuple[str, str, str]) -> Floats:
     """(K,) the map's replicates of one cell."""
-    settings = next(m.settings for m in scenario.modes if m.name == key[0])
-    x = [c.name for c in scenario.contexts].index(key[1])
-    return z[scenario.settings.index(settings), x, :, OUTCOMES.index(key[2])]
+    s, x = place(scenario, key[0], key[1])
+    return z[s, x, :, OUTCOMES.index(key[2])]
 
 
 def _map_mean(scenario: Scenario, z: Floats, key: tuple[str, str, str]) -> float:

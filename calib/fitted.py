@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.map_file import Cell
 from calib.scenario import Scenario
 from devices.home.types import OUTCOMES
 
@@ -48,7 +47,7 @@ def fit(scenario: Scenario, base: Floats) -> Fit:
         cells = [c for c in scenario.fitted.cells if c.attribute == attribute.name]
         if not cells:
             continue
-        at = np.array([_place(scenario, c) for c in cells])
+        at = np.array([place(scenario, c.mode, c.context) for c in cells])
         found = np.array([c.mean for c in cells]) - mean[at[:, 0], at[:, 1], j]
         variance = np.array([c.run_sd**2 / c.runs + c.error_sd**2 for c in cells])
         offset[:, :, j], sd[:, :, j] = _spread_out(at, found, variance, mean.shape[:2], attribute.hi - attribute.lo)
@@ -64,9 +63,10 @@ def fit(scenario: Scenario, base: Floats) -> Fit:
     return Fit(z, offset, sd, measured)
 
 
-def _place(scenario: Scenario, cell: Cell) -> tuple[int, int]:
-    mode = next(m for m in scenario.modes if m.name == cell.mode)
-    return scenario.settings.index(mode.settings), [c.name for c in scenario.contexts].index(cell.context)
+def place(scenario: Scenario, mode: str, context: str) -> tuple[int, int]:
+    """Where a mode in a context stands in a map: its setting's number and the context's."""
+    settings = next(m.settings for m in scenario.modes if m.name == mode)
+    return scenario.settings.index(settings), [c.name for c in scenario.contexts].index(context)
 
 
 def _waves(num_replicates: int) -> Floats:

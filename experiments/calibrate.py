@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.special import ndtri
 
-from calib.calibration import LEAST_READINGS, cleanable_m2, entered_of
+from calib.calibration import LEAST_READINGS, RAN, cleanable_m2, entered_of
 from calib.errors import UserError
 from calib.map_file import Cell, Fitted, MapFile, map_toml
 from calib.scenario import Mode, Scenario
@@ -158,16 +158,13 @@ def missing(
 ) -> Iterator[tuple[int, Context, Mode]]:
     """(run, context, mode) that have yet to run. The modes take turns, each round from the next one on, so that what
     drifts (a battery, a filter) hits all alike. A run that failed is run again."""
-    done = {(r["run"], r["context"], r["mode"]) for r in records if r["type"] == "run" and r["end"] not in _FAILED}
+    done = {(r["run"], r["context"], r["mode"]) for r in records if r["type"] == "run" and r["end"] in RAN}
     for run in range(runs):
         for context in contexts:
             for i in range(len(modes)):
                 mode = modes[(i + run) % len(modes)]
                 if (run, context.name, mode.name) not in done:
                     yield run, context, mode
-
-
-_FAILED = ("fault", "stopped")
 
 
 def measure(
@@ -199,7 +196,7 @@ def measure(
         records.append({"type": "run", "number": number, "run": run, "replicate": replicate, **what})
         if stopped.is_set():
             raise Stopped
-        if records.records[-1]["end"] in _FAILED:
+        if records.records[-1]["end"] not in RAN:
             raise DeviceError(f"run {number} of {mode.name} ended in a fault: see to the robot, then calibrate again")
         if read := somebody.after(number, context, mode):
             records.append({"type": "entered", "number": number, **read})
