@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,16 @@ def page_lab(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     for name, value in (("CALIB_JOURNAL", lab.journal), ("CALIB_RUNTIME_DIR", str(folder)), ("CALIB_GUARDED", "1")):
         monkeypatch.setenv(name, value)
     return lab
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
+    """What it returns once it is true."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it never came")
 
 
 def until(process: "subprocess.Popen[str]", words: str) -> str:

@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from calib.control import ControlClient
 from calib.errors import UserError
 from calib.registry import RunnerEntry
-from sessions import Lab, quick_scenario
+from sessions import Lab, quick_scenario, wait_for
 
 
 class Led:
@@ -134,14 +134,3 @@ def test_a_watcher_of_a_killed_runner_is_told_what_to_do(led: Led) -> None:
     _, err = watcher.communicate(timeout=30)
     assert watcher.returncode == 2
     assert len(err.strip().splitlines()) == 1 and f"calib resume {led.entry.run}" in err
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
-    """What it returns once it is true."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it never came")

@@ -4,32 +4,19 @@ import json
 import os
 import signal
 import sqlite3
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from calib.journal import open_journal
-from sessions import Lab, quick_scenario
+from sessions import Lab, quick_scenario, wait_for
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     """A lab of its own."""
     return Lab(tmp_path)
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
-    """What it returns once it is true."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it never came")
 
 
 def count(lab: Lab, kind: str) -> int:

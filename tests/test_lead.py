@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from calib.control import ControlClient
 from calib.errors import UserError
 from calib.lead import Lead
 from calib.registry import RunnerEntry
-from sessions import Lab, quick_scenario
+from sessions import Lab, quick_scenario, wait_for
 
 
 class Page:
@@ -34,18 +34,8 @@ def entry(tmp_path: Path) -> Iterator[RunnerEntry]:
     """A run on the simulator at twice the clock, led by nobody yet."""
     lab = Lab(tmp_path)
     with lab.going("run", quick_scenario(tmp_path), "--pace", "2", "--rounds", "2", "--json"):
-        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        path = wait_for(lambda: list(tmp_path.glob("calib/*.json")))[0]
         yield RunnerEntry(**json.loads(path.read_text()))
-
-
-def until(ready: Callable[[], Any], patience_s: float = 60.0) -> Any:
-    """What `ready` returns once it returns something."""
-    end = time.monotonic() + patience_s
-    while time.monotonic() < end:
-        if found := ready():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 def moving(page: Page) -> bool:
@@ -62,8 +52,8 @@ def test_a_leader_that_falls_silent_stops_the_robot_and_arms_nothing(entry: Runn
         leader.say("beat")
         return moving(watcher)
 
-    until(beats_and_moves)
-    status = until(lambda: (s := watcher.status())["phase"] == "unarmed" and s)
+    wait_for(beats_and_moves)
+    status = wait_for(lambda: (s := watcher.status())["phase"] == "unarmed" and s)
     assert status["pending"]["question"] == "arm" and status["pending"]["within_s"] is None
     assert "no sign of life" in status["pending"]["reason"] and status["lead_silent"]
     there = watcher.say("path")["points"]
@@ -74,7 +64,7 @@ def test_a_leader_that_falls_silent_stops_the_robot_and_arms_nothing(entry: Runn
     leader.say("beat")
     assert watcher.status()["phase"] == "unarmed", "a leader that is back arms nothing by being back"
     leader.say("arm", number=status["pending"]["number"])
-    until(beats_and_moves)
+    wait_for(beats_and_moves)
 
 
 def test_a_leader_that_speaks_keeps_the_robot_going(entry: RunnerEntry) -> None:
@@ -91,14 +81,14 @@ def test_a_run_never_starts_for_a_leader_that_is_gone(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     scenario = quick_scenario(tmp_path, ready=True)
     with lab.going("run", scenario, "--person", "human", "--pace", "2", "--rounds", "2", "--json"):
-        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        path = wait_for(lambda: list(tmp_path.glob("calib/*.json")))[0]
         page, watcher = (Page(RunnerEntry(**json.loads(path.read_text()))) for _ in range(2))
         page.say("lead", heartbeat_s=0.5, lease="a")
-        until(lambda: watcher.status().get("lead_silent") and watcher.status().get("pending"))
+        wait_for(lambda: watcher.status().get("lead_silent") and watcher.status().get("pending"))
         asked = watcher.status()["pending"]
         assert asked["question"] == "choice", "a question waits for whoever comes back"
         page.say("answer", question="choice", number=asked["number"], value=0)
-        until(lambda: (watcher.status()["pending"] or {}).get("question") == "ready")
+        wait_for(lambda: (watcher.status()["pending"] or {}).get("question") == "ready")
 
 
 def test_only_the_lease_renews_and_only_after_silence(entry: RunnerEntry) -> None:
@@ -118,7 +108,7 @@ def test_only_the_lease_renews_and_only_after_silence(entry: RunnerEntry) -> Non
             return False
         return True
 
-    until(renewed)
+    wait_for(renewed)
     assert thief.status()["lead"] == second.say("lead", lease="mine", renew=True)["client"]
     assert thief.say("lead")["client"] == thief.status()["lead"], "whoever says so takes over"
     with pytest.raises(UserError, match="another client leads"):
@@ -137,19 +127,19 @@ def test_where_nobody_leads_the_first_leads_and_the_second_robs_nobody(entry: Ru
     leader = first.say("lead", heartbeat_s=5, lease="one", renew=True)["client"]
     with pytest.raises(UserError, match="another client leads"):
         second.say("lead", heartbeat_s=5, lease="two", renew=True)
-    assert until(lambda: second.status().get("lead")) == leader
+    assert wait_for(lambda: second.status().get("lead")) == leader
 
 
 def test_a_leader_that_promises_nothing_and_hangs_up_stops_the_robot(entry: RunnerEntry) -> None:
     leader, watcher = Page(entry), Page(entry)
     leader.say("lead")
-    until(lambda: moving(watcher))
+    wait_for(lambda: moving(watcher))
     leader.client.close()
-    status = until(lambda: (s := watcher.status())["phase"] == "unarmed" and s, 3.0)
+    status = wait_for(lambda: (s := watcher.status())["phase"] == "unarmed" and s, 3.0)
     assert "hung up" in status["pending"]["reason"] and status["lead_silent"]
     watcher.say("lead", heartbeat_s=5)
     watcher.say("arm", number=status["pending"]["number"])
-    until(lambda: moving(watcher))
+    wait_for(lambda: moving(watcher))
 
 
 def test_the_lead_handed_over_in_the_middle_of_a_run_leaves_it_going(entry: RunnerEntry) -> None:
@@ -160,7 +150,7 @@ def test_the_lead_handed_over_in_the_middle_of_a_run_leaves_it_going(entry: Runn
         first.say("beat")
         return moving(first)
 
-    until(beats_and_moves)
+    wait_for(beats_and_moves)
     second.say("lead", heartbeat_s=5)
     first.client.close()  # what it has promised counts no more
     time.sleep(2.7)
@@ -172,29 +162,29 @@ def test_who_sits_at_the_terminal_leads_again_where_the_page_is_silent(tmp_path:
     lab = Lab(tmp_path)
     words = ("--person", "human", "--pace", "2", "--rounds", "2", "--audit", "off")
     with lab.going("run", quick_scenario(tmp_path), *words) as process:
-        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        path = wait_for(lambda: list(tmp_path.glob("calib/*.json")))[0]
         page, watcher = (Page(RunnerEntry(**json.loads(path.read_text()))) for _ in range(2))
-        until(lambda: watcher.status().get("pending"))
+        wait_for(lambda: watcher.status().get("pending"))
         page.say("lead", heartbeat_s=0.5, lease="a")
         page.client.close()
-        until(lambda: watcher.status()["lead_silent"])
+        wait_for(lambda: watcher.status()["lead_silent"])
         assert process.stdin is not None
         process.stdin.write("1\n")
         process.stdin.flush()
-        until(lambda: moving(watcher), 20.0)
+        wait_for(lambda: moving(watcher), 20.0)
         assert watcher.status()["lead"] is None
 
 
 def test_a_page_that_joins_late_gets_the_documents_and_the_path(entry: RunnerEntry) -> None:
     page = Page(entry)
-    status = until(lambda: (s := page.status()).get("documents", 0) >= 2 and s)
+    status = wait_for(lambda: (s := page.status()).get("documents", 0) >= 2 and s)
     documents = page.say("documents")["documents"]
     assert [d["type"] for d in documents[:2]] == ["start", "round"] and documents[1]["round"] == 1
     assert len(documents) >= status["documents"]
     assert page.say("documents", **{"from": 1})["documents"][0] == documents[1]
     for strange in (-1, 10**9, "1", None, 1.5):
         assert page.say("documents", **{"from": strange})["ok"]
-    points = until(lambda: (p := page.say("path")["points"]) and len(p) > 5 and p)
+    points = wait_for(lambda: (p := page.say("path")["points"]) and len(p) > 5 and p)
     steps = [((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) ** 0.5 for a, b in itertools.pairwise(points)]
     assert max(steps) < 0.6, "a second's way at half a metre a second, and some"
 
@@ -204,9 +194,9 @@ def test_hidden_time_is_not_attention(tmp_path: Path) -> None:
     with lab.going(
         "run", quick_scenario(tmp_path), "--person", "human", "--pace", "virtual", "--rounds", "2", "--json"
     ):
-        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        path = wait_for(lambda: list(tmp_path.glob("calib/*.json")))[0]
         page = Page(RunnerEntry(**json.loads(path.read_text())))
-        asked = until(lambda: page.status().get("pending"))
+        asked = wait_for(lambda: page.status().get("pending"))
         begun = time.monotonic()
         page.say("visible", visible=False)
         time.sleep(1.5)
@@ -219,7 +209,7 @@ def test_hidden_time_is_not_attention(tmp_path: Path) -> None:
             events = (e["body"] for e in lab.entries() if e["type"] == "event")
             return [body for body in events if body["event"] == "Answer"]
 
-        answer = until(answers)[0]
+        answer = wait_for(answers)[0]
     assert answer["attention_s"] < answer["wall_s"] - hidden_s + 0.05
     assert whole_s > hidden_s
 
@@ -228,7 +218,7 @@ def answered(lab: Lab, page: Page, number: int) -> float:
     """The attention in seconds that the journal has for the answer that is given here and now."""
     page.say("answer", question="choice", number=number, value=0)
     return float(
-        until(lambda: [e["body"] for e in lab.entries() if e["body"].get("event") == "Answer"])[0]["attention_s"]
+        wait_for(lambda: [e["body"] for e in lab.entries() if e["body"].get("event") == "Answer"])[0]["attention_s"]
     )
 
 
@@ -236,14 +226,14 @@ def test_attention_is_that_of_who_leads_and_none_while_the_leader_is_silent(tmp_
     lab = Lab(tmp_path)
     words = ("--person", "human", "--pace", "virtual", "--rounds", "2", "--json")
     with lab.going("run", quick_scenario(tmp_path), *words):
-        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        path = wait_for(lambda: list(tmp_path.glob("calib/*.json")))[0]
         first, second = (Page(RunnerEntry(**json.loads(path.read_text()))) for _ in range(2))
-        asked = until(lambda: first.status().get("pending"))
+        asked = wait_for(lambda: first.status().get("pending"))
         begun = time.monotonic()
         first.say("lead", heartbeat_s=0.5, lease="a")
         first.say("visible", visible=False)
         first.client.close()
-        until(lambda: second.status()["lead_silent"])
+        wait_for(lambda: second.status()["lead_silent"])
         time.sleep(1.0)
         second.say("lead", heartbeat_s=60, lease="b")  # a page that is seen, whatever the other one was
         taken = time.monotonic()
@@ -257,15 +247,15 @@ def test_attention_is_that_of_who_leads_and_none_while_the_leader_is_silent(tmp_
 def test_a_person_is_shown_what_the_run_did_before_the_next_question(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     with lab.going("run", quick_scenario(tmp_path), "--person", "human", "--pace", "virtual", "--rounds", "2"):
-        path = until(lambda: list(tmp_path.glob("calib/*.json")))[0]
+        path = wait_for(lambda: list(tmp_path.glob("calib/*.json")))[0]
         page = Page(RunnerEntry(**json.loads(path.read_text())))
-        asked = until(lambda: page.status().get("pending"))
+        asked = wait_for(lambda: page.status().get("pending"))
         assert page.status()["outcome"] is None
         page.say("answer", question="choice", number=asked["number"], value=0)
-        asked = until(lambda: (p := page.status().get("pending")) and p["question"] == "comparison" and p)
+        asked = wait_for(lambda: (p := page.status().get("pending")) and p["question"] == "comparison" and p)
         seen = page.status()["outcome"]
         page.say("answer", question="comparison", number=asked["number"], value=2)
-        (document,) = until(lambda: page.say("documents", **{"from": 1})["documents"])
+        (document,) = wait_for(lambda: page.say("documents", **{"from": 1})["documents"])
     assert seen["end"] == document["end"] == "finished"
     shown = {row["attribute"]: row["value"] for row in seen["card"]}
     for name, value in shown.items():

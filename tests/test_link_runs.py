@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from calib.control import ControlClient
 from calib.errors import UserError
 from calib.registry import RunnerEntry
 from emulators import emulator
-from sessions import Lab, quick_scenario
+from sessions import Lab, quick_scenario, wait_for
 
 
 @pytest.fixture
@@ -109,16 +109,6 @@ def test_a_whole_run_over_the_network(lab: Lab, tmp_path: Path, kind: str) -> No
     documents = [e["body"] for e in lab.entries(found["run"]) if e["type"] == "round"]
     assert [d["end"] for d in documents] == ["run_limit"]
     assert all(d["how"]["speed"] == "read back" and d["outcome"]["coverage"]["value"] > 0 for d in documents)
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
-    """What it returns once it is true."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if found := what():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it never came")
 
 
 def entry_at(lab: Lab, address: str) -> RunnerEntry | None:
