@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # `pip install --require-hashes` refuses anything that the lock does not name; the project itself comes without dependencies.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@command -v python3.11 >/dev/null || { echo "python3.11 is needed and was not found: install Python 3.11 with its venv module"; exit 2; }
-	python3.11 -m venv $(VENV)
+	python3.11 -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
