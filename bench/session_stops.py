@@ -148,9 +148,14 @@ def _begin(house: House) -> Going | None:
     wait_for(lambda: process.poll() is not None or house.moved_s() > began_s + 0.05, "wheels that turn")
     if process.poll() is None and isinstance(found, RunnerEntry):
         return Going(process, found)
+    _false_start(house)
+    return None
+
+
+def _false_start(house: House) -> None:
+    """Keep the last words of a session that ended before its trial."""
     said_lines = (house.folder / "session").read_text().splitlines()
     _FALSE_STARTS.append(" ".join(line.strip() for line in said_lines if "lost" in line[:40] or "calib" in line[:6]))
-    return None
 
 
 def at_rest(house: House, since_s: float) -> float:
@@ -326,8 +331,8 @@ class Dashboard:
             )
         self._address = ""
 
-    def lead(self, going: Going, lease: str) -> Any:
-        """Open a run on a page, which then leads it."""
+    def lead(self, going: Going, lease: str) -> Any | None:
+        """Open a run on a page, which then leads it. None where the run has ended before."""
         if not self._address:
             assert self.process.stdout is not None
             self._address = next(w for w in self.process.stdout.readline().split() if w.startswith("http://"))
@@ -335,14 +340,17 @@ class Dashboard:
         page = self._browser.new_page()
         page.set_default_timeout(1000 * _PATIENCE_S)
         page.goto(f"{head}?run={going.entry.run}&lease={lease}&{token}")
-        client = ControlClient(going.entry)
 
         def leads() -> bool:
             page.wait_for_timeout(20)
             return client.request({"do": "status"})["status"].get("lead") is not None
 
-        wait_for(leads, "a page that leads")
-        client.close()
+        try:
+            with contextlib.closing(ControlClient(going.entry)) as client:
+                wait_for(leads, "a page that leads")
+        except UserError:  # nobody answers there any more
+            page.close()
+            return None
         return page
 
     def close(self) -> None:
@@ -384,8 +392,7 @@ def _pages_killed(
         dashboard = Dashboard(house, browser)
         try:
             for number in range(times):
-                going = begin(house)
-                page = dashboard.lead(going, f"trial{number}")
+                going, page = _led(house, dashboard, number)
                 page.wait_for_timeout(1000 * chance.uniform(0.1, 1.0))
                 at_s = house.now_s()
                 dashboard.process.send_signal(how)
@@ -399,6 +406,18 @@ def _pages_killed(
         finally:
             dashboard.close()
             browser.close()
+
+
+def _led(house: House, dashboard: Dashboard, number: int) -> tuple[Going, Any]:
+    """A session that drives and the page that leads it; another one where it ends on the way."""
+    for attempt in range(5):
+        going = begin(house)
+        page = dashboard.lead(going, f"trial{number}-{attempt}")
+        if page is not None:
+            return going, page
+        going.process.wait(_PATIENCE_S)
+        _false_start(house)
+    raise TimeoutError(f"no session keeps its page: {_FALSE_STARTS[-5:]}")
 
 
 TRIALS: dict[str, Callable[[House, int, signal.Signals, random.Random], Iterator[Trial]]] = {
