@@ -195,11 +195,30 @@ def _record(args: argparse.Namespace) -> int:
     return 0
 
 
+class _NowMoving:
+    """The robot that the selftest moves now; it opens one after the other."""
+
+    device: Any = None
+
+    def is_now(self, device: Any) -> None:
+        self.device = device
+
+    def stop(self) -> None:
+        if self.device is not None:
+            self.device.stop()
+
+    def close(self) -> None:
+        if self.device is not None:
+            self.device.close()
+
+
 def _selftest(args: argparse.Namespace) -> int:
     import json
+    import os
 
     from calib.errors import UserError
     from calib.scenario import load_scenario
+    from calib.stoppable import stoppable
     from cli._stop_check import calib_stop
     from devices.catalog import make_device
     from devices.selftest import Check, document, selftest
@@ -217,15 +236,17 @@ def _selftest(args: argparse.Namespace) -> int:
     own = [f.limit for f in scenario.floors if f.limit.attribute == "coverage" and context.name in f.limit.contexts]
     floor = max((limit.at_least for limit in own), default=40.0) if args.floor is None else args.floor
     found: list[Check] = []
+    robot = _NowMoving()
 
     def checks() -> "Iterator[Check]":
-        yield from selftest(args.spec, context, [m.settings for m in scenario.modes], floor)
+        yield from selftest(args.spec, context, [m.settings for m in scenario.modes], floor, robot.is_now)
         yield calib_stop(args.spec, rung, args.scenario)
 
-    for check in checks():
-        found.append(check)
-        if not args.json:
-            print(_told(check), flush=True)
+    with stoppable(robot, f"selftest-{os.getpid()}", args.spec, "selftest", interrupts=True):
+        for check in checks():
+            found.append(check)
+            if not args.json:
+                print(_told(check), flush=True)
     if args.json:
         print(json.dumps(document(args.spec, rung, found)))
     return 3 if any(check.passed is False for check in found) else 0

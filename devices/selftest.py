@@ -10,7 +10,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from devices.catalog import make_device
@@ -37,18 +37,27 @@ class Check:
     why: str = ""
 
 
-def selftest(spec: str, context: Context, settings: list[Settings], floor_percent: float) -> Iterator[Check]:
+def selftest(
+    spec: str,
+    context: Context,
+    settings: list[Settings],
+    floor_percent: float,
+    moves: Callable[[Device], None] = lambda _: None,
+) -> Iterator[Check]:
     """The checks one by one, in a context, with the settings of its modes; DeviceError where the robot does not open.
 
-    floor_percent: what a whole run with the first of the settings has to cover at least.
+    floor_percent: what a whole run with the first of the settings has to cover at least. moves: is told which robot
+    moves from here on, before it is opened.
     """
     with paced(spec) as (address, virtual):
         device = make_device(address)
+        moves(device)
         try:
             yield from _in_time(device, context, settings)
         finally:
             device.close()
     device = make_device(spec if virtual else address)
+    moves(device)
     try:
         device.open()
         yield from _whole(device, context, settings[0], floor_percent)

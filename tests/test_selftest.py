@@ -1,21 +1,52 @@
 """The selftest: whole on a simulator and on an emulator, and red where a robot does not do what it was told."""
 
+import contextlib
 import json
 import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 import devices.selftest
+from calib.registry import runners
 from calib.scenario import load_scenario
+from calib.stopping import stop_runner
 from cli._stop_check import calib_stop
 from cli.main import main
 from devices.device import Progress, Readback
 from devices.home.types import Settings
 from devices.selftest import Check, selftest
 from devices.simvac import Simvac
+from sessions import Lab, page_lab, until, wait_for
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab whose runners this process sees too."""
+    return page_lab(tmp_path, monkeypatch)
+
+
+def below(pid: int) -> list[psutil.Process]:
+    """The processes that it has started, and theirs."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; empty where it has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie is one
+        return []
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended may wait to be fetched."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def tried(monkeypatch: pytest.MonkeyPatch, device: Simvac, floor: float = 40.0) -> dict[str, Check]:
@@ -56,6 +87,25 @@ def test_calib_stop_is_timed_by_the_robots_own_readings() -> None:
     assert (check.name, check.unit, check.limit) == ("calib stop", "s", 0.5)
     assert check.measured is not None, check
     assert check.measured > 0.0 and check.passed == (check.measured <= 0.5)
+
+
+def test_a_stop_from_elsewhere_ends_the_selftest_wherever_it_is(lab: Lab) -> None:
+    """While it drives itself, and while the session beside it does."""
+    for done in ("opens", "bumpers seen"):  # the check before
+        with lab.going("devices", "selftest", "roomba:emulator") as process:
+            told = until(process, f" {done} ")
+            (entry,) = wait_for(runners)
+            assert entry.run == f"selftest-{process.pid}" and entry.device == "roomba:emulator"
+            if done == "bumpers seen":
+                wait_for(lambda pid=process.pid: any("cli.main" in words(each) for each in below(pid)))
+            started = below(process.pid)
+            assert stop_runner(entry) == "stopped"
+            more, err = process.communicate(timeout=60)
+        assert process.returncode == 130 and "Traceback" not in err, err
+        assert "calib stop" not in told + more
+        assert runners() == []
+        assert started
+        wait_for(lambda started=started: not any(lives(each) for each in started))
 
 
 def test_a_session_that_does_not_drive_cannot_be_stopped(tmp_path: Path) -> None:
