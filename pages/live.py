@@ -73,8 +73,7 @@ def opening() -> None:
     """Wait for the run of a session that was just started."""
     started = state["begun"][-1]
     if run := started.run():
-        attach(run)
-        state["begun"].clear()
+        attach(run)  # and again, where the browser asks for the page by its old address meanwhile: see `begun` below
         st.rerun()
     if started.has_ended():
         st.error(literal(f"the session did not begin: {started.last_line()}"))
@@ -186,6 +185,8 @@ if os.environ.get("CALIB_GUARDED") != "1":
 if "run" not in query:
     choose()
 else:
+    if "begun" in state:  # it is open now
+        state["begun"].clear()
     run = query["run"]
     entry, lease = entry_of(run), query.get("lease", "")
     link = state.get("link")
