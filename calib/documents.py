@@ -121,10 +121,7 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
         "commanded": asdict(setup.settings[s]),
         "realised": asdict(reading.realised) if reading.realised else None,
         "how": reading.how,
-        "outcome": {
-            name: {"value": reading.z[i], "source": reading.source[i], "error": reading.error[i]}
-            for i, name in enumerate(OUTCOMES)
-        },
+        "outcome": {name: _figure(reading, i) for i, name in enumerate(OUTCOMES)},
         "end": reading.end,
         **_asked(setup, state, notes.answer),
         "good_enough": None if asked < 0 else bool(asked),
@@ -142,6 +139,14 @@ def round_document(setup: Setup, state: State, notes: RoundNotes) -> dict[str, A
         },
         "clocks": {name: float(clocks[i]) for i, name in enumerate(CLOCKS)},
     } | _also(setup, state, reading)
+
+
+def _figure(reading: Reading, i: int) -> dict[str, Any]:
+    """One figure of an outcome, what its driver says of it, and its reproducibility where that was stated."""
+    figure = {"value": reading.z[i], "source": reading.source[i], "error": reading.error[i]}
+    if reading.reproducibility is not None:
+        figure["reproducibility"] = reading.reproducibility[i]
+    return figure
 
 
 def _also(setup: Setup, state: State, reading: Reading) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Reading:
     how: dict[str, str]
     robot_s: float
     wall_s: float
+    reproducibility: tuple[float, ...] | None = None  # see devices.home.types.Outcome; None on hardware and of no run
 
     @property
     def is_cut_short(self) -> bool:
@@ -197,6 +198,8 @@ def event_from_json(body: dict[str, Any]) -> Event:
         if kind is Reading:
             for name in ("z", "source", "error"):
                 raw[name] = tuple(raw[name])
+            if raw.setdefault("reproducibility", None) is not None:
+                raw["reproducibility"] = tuple(raw["reproducibility"])
             raw["realised"] = Settings(**raw["realised"]) if raw["realised"] is not None else None
         event: Event = kind(**raw)
     except (KeyError, TypeError, ValueError):
@@ -209,7 +212,9 @@ def event_from_json(body: dict[str, Any]) -> Event:
 
 def _fits(name: str, value: Any) -> bool:
     """Whether a field's value is of its kind: names mean the same in every event."""
-    if name in ("z", "error"):
+    if name == "reproducibility" and value is None:
+        return True
+    if name in ("z", "error", "reproducibility"):
         return len(value) == len(OUTCOMES) and all(_is_number(v) for v in value)
     if name == "source":
         return len(value) == len(OUTCOMES) and all(isinstance(v, str) for v in value)

@@ -72,7 +72,17 @@ def corrected(table: OutcomeMap, setting: int, context: int, outcome: Outcome) -
     sd, offset = table.fit.sd[setting, context], table.fit.offset[setting, context]
     modelled = np.array([source == "modelled" for source in outcome.source]) & (sd > 0)
     z = np.where(modelled, np.maximum(outcome.z + offset, 0.0), outcome.z)
-    return replace(outcome, z=z, error=np.where(modelled, np.hypot(outcome.error, 1.96 * sd), outcome.error))
+
+    def widened(bound: Floats) -> Floats:
+        return np.where(modelled, np.hypot(bound, 1.96 * sd), bound)
+
+    beside = outcome.reproducibility
+    return replace(
+        outcome,
+        z=z,
+        error=widened(outcome.error),
+        reproducibility=None if beside is None else widened(beside),
+    )
 
 
 def _sha256(z: Floats) -> str:

@@ -50,7 +50,7 @@ from calib.outcomes import corrected
 from calib.session import Session, begin, has_outcome, step, waiting_for
 from calib.setup import Setup
 from calib.state import State
-from devices.device import Device, DeviceError, Progress
+from devices.device import Device, DeviceError, Progress, Refused, how_another, known_by
 from firmware_bridge.link_state import retry_after_s
 
 _TICK_S = 1.0
@@ -305,6 +305,7 @@ class Runner:
             else:
                 session, effects = resumed, waiting_for(run.setup, resumed)
                 written = run.journal.entries(run.run, ["start", "round"])
+                _refuse_another(written[0].body, identity)
                 self._documents = [{"type": e.type, **e.body} for e in written if e.body is not None]
             self.session = session
             self._last_event_at = time.monotonic()
@@ -476,6 +477,7 @@ class Runner:
         self._pending = None
         if outcome.end == "fault" and device.message:  # no outcome of these settings; the session is told why
             return LinkLost(f"the run ended by itself: {device.message}")
+        beside = None if device.rung == "hardware" else outcome.reproducibility  # there is no simulator in a real home
         reading = Reading(
             z=tuple(float(v) for v in outcome.z),
             source=tuple(outcome.source),
@@ -485,6 +487,7 @@ class Runner:
             how=dict(readback.how),
             robot_s=round(float(progress.elapsed_s), 6),  # as a population's clock says it, whatever the device adds up
             wall_s=0.0,
+            reproducibility=None if beside is None else tuple(float(v) for v in beside),
         )
         return self._timed(reading)
 
@@ -548,6 +551,13 @@ class Runner:
         until = time.monotonic() + seconds
         while self.events.empty() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.02))
+
+
+def _refuse_another(start: dict[str, Any] | None, identity: dict[str, str]) -> None:
+    """A run goes on with the robot that it began with: outcomes of two robots would stand in one history."""
+    before = (start or {}).get("identity") or {}
+    if how := how_another(known_by(before), known_by(identity)):
+        raise Refused(f"another robot answers, {how}: put the first one back, or begin a new run")
 
 
 def _seen(setup: Setup, session: Session) -> dict[str, Any] | None:

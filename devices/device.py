@@ -7,8 +7,9 @@ Errors, as a tree:
     +-- Refused            the robot is there but will not do this (busy port, wrong mode, low battery)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from devices.home.types import Context, Outcome, Settings
 from firmware_bridge.link_state import LinkState
@@ -46,6 +47,23 @@ class Progress:
     pose: tuple[float, float, float]  # m, m, rad
     bumps: int
     done: bool
+
+
+# What a robot is known by; the rest of an identity (battery, address) changes.
+_NAMES = ("robot", "firmware", "protocol", "serial number", "usb serial number")
+
+
+def known_by(identity: Mapping[str, Any]) -> dict[str, str]:
+    """What an identity says of who the robot is, as far as it is known."""
+    return {name: identity[name] for name in _NAMES if identity.get(name, "unknown") != "unknown"}
+
+
+def how_another(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """By what the robot that answers now, as `known_by` says it, is not the one from before; "" where it may be."""
+    for name in _NAMES:
+        if name in before and name in now and now[name] != before[name]:
+            return f"its {name} is {now[name]} and was {before[name]}"
+    return ""
 
 
 class Device(Protocol):

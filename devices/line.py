@@ -6,15 +6,12 @@ import subprocess
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from devices.device import LinkLost, Refused, Rung
+from devices.device import LinkLost, Refused, Rung, how_another, known_by
 from devices.home.types import Context, context_to_json
 from firmware_bridge import ports
 from firmware_bridge.bridge_client import HEARTBEAT_S, BridgeClient, Tap, reap, spawn
 from firmware_bridge.link_state import CLOSED, Event, step
 from firmware_bridge.transport import is_virtual, split_address
-
-# What a robot is known by; the rest of an identity changes.
-_NAMES = ("robot", "firmware", "protocol", "serial number", "usb serial number")
 
 
 class Line:
@@ -110,15 +107,11 @@ class Line:
         """The robot has said who it is. Refused where it is not the one that answered when this was opened first."""
         if self._usb:
             identity = {**identity, "usb serial number": self._usb}
-        known = {name: identity[name] for name in _NAMES if identity.get(name, "unknown") != "unknown"}
-        for name in known.keys() & self._known.keys():
-            if known[name] != self._known[name]:
-                why = (
-                    f"{self.port}: another robot answers, its {name} is {known[name]} and was {self._known[name]}: "
-                    "put the first one back, or begin a new run"
-                )
-                self.hang_up(why)
-                raise Refused(why)
+        known = known_by(identity)
+        if how := how_another(self._known, known):
+            why = f"{self.port}: another robot answers, {how}: put the first one back, or begin a new run"
+            self.hang_up(why)
+            raise Refused(why)
         self._known = known | self._known
         self._step("identified", f"{identity['robot']} answers")
         return identity
@@ -231,6 +224,15 @@ def checked(robot: str, address: str | None, example: str) -> str:
             f"say {robot}:emulator"
         )
     return address
+
+
+def prepared(robot: str, context: Context | None, stopped: bool) -> Context:
+    """The context that a start is for. Refused where nothing is prepared, or was stopped since."""
+    if context is None:
+        raise Refused(f"{robot}: nothing prepared; call prepare before each start")
+    if stopped:
+        raise Refused(f"{robot}: was stopped after it was prepared; prepare it again before a start")
+    return context
 
 
 def lay_out(line: Line, context: Context, replicate: int) -> None:

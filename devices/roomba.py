@@ -9,7 +9,7 @@ Sources: "iRobot Create 2 Open Interface Specification"; docs/roomba.md.
 
 import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -21,7 +21,7 @@ from devices.home.planners import SIDE_BRUSH, decide, new_plan, planned_s
 from devices.home.plant import TICK_S, End
 from devices.home.simulate import why_ended
 from devices.home.types import PROGRAMMES, Context, Outcome, Settings
-from devices.line import Line, checked, lay_out
+from devices.line import Line, checked, lay_out, prepared
 from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge import oi
 from firmware_bridge.bridge_client import Tap
@@ -254,11 +254,7 @@ class Roomba:
         readable when it does not. Passes, pattern and edge are the host's own steering; the wheels that obey it are the
         evidence, so they are inferred.
         """
-        context = self._context
-        if context is None:
-            raise Refused("roomba: nothing prepared; call prepare before each start")
-        if self._stopped.is_set():
-            raise Refused("roomba: was stopped after it was prepared; prepare it again before a start")
+        context = prepared("roomba", self._context, self._stopped.is_set())
         if not self._laid_out:  # armed again after a lost link, perhaps on an emulator that was started anew
             self._lay_out()
         self._listen(TICK_S)
@@ -467,7 +463,8 @@ class Roomba:
             if self._last.left_mm_s or self._last.right_mm_s:
                 self._lose("the robot does not confirm that its wheels stand: lift it up, then open it again")
         assert run.end is not None
-        return run.meter.outcome(run.end)
+        outcome = run.meter.outcome(run.end)
+        return replace(outcome, reproducibility=None) if run.own else outcome  # the simulator drives lanes in its place
 
     def stop(self) -> None:
         """Motors off at once. Idempotent, from any thread, never raises."""

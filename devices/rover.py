@@ -20,7 +20,7 @@ from devices.home.plant import TICK_S, End
 from devices.home.power import CAPACITY_MAH, fill_at
 from devices.home.simulate import why_ended
 from devices.home.types import Context, Outcome, Settings
-from devices.line import Line, checked, lay_out
+from devices.line import Line, checked, lay_out, prepared
 from devices.steered import TICKS_A_CALL, progress, warm_up
 from firmware_bridge.bridge_client import Tap
 from firmware_bridge.clock import Offset
@@ -192,11 +192,7 @@ class Rover:
         Fan, brush and speed are read back: telemetry tells what the firmware drives the motors with. Passes, pattern
         and edge are the host's own steering; the wheels that obey it are the evidence, so they are inferred.
         """
-        context = self._context
-        if context is None:
-            raise Refused("rover: nothing prepared; call prepare before each start")
-        if self._stopped.is_set():
-            raise Refused("rover: was stopped after it was prepared; prepare it again before a start")
+        context = prepared("rover", self._context, self._stopped.is_set())
         if self.link.state == "handshake":
             raise Refused(self.link.reason)
         if not self._laid_out:  # armed again after a lost link, perhaps on an emulator that was started anew

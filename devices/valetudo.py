@@ -22,7 +22,7 @@ from devices.home.plan import CARPET_FLOOR, DIRT_M, HARD_FLOOR, survey
 from devices.home.plant import End
 from devices.home.simulate import simulate
 from devices.home.types import OUTCOMES, Context, Outcome, Settings
-from devices.line import Line, lay_out
+from devices.line import Line, lay_out, prepared
 from firmware_bridge import valetudo_rest as rest
 from firmware_bridge.bridge_client import Tap
 from firmware_bridge.link_state import LinkState
@@ -214,11 +214,7 @@ class Valetudo:
 
     def start(self, settings: Settings) -> Readback:
         """Mode and fan, seen to be taken, and then the start, seen to be obeyed."""
-        context = self._context
-        if context is None:
-            raise Refused("valetudo: nothing prepared; call prepare before each start")
-        if self._stopped.is_set():
-            raise Refused("valetudo: was stopped after it was prepared; prepare it again before a start")
+        context = prepared("valetudo", self._context, self._stopped.is_set())
         self._reconnect()
         if not self._laid_out:
             self._lay_out()

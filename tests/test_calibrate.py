@@ -216,11 +216,15 @@ def test_modelled_figures_of_a_run_are_moved_and_measured_ones_are_not(small_tex
     assert table.fit is not None
     at = scenario.settings.index(scenario.modes[0].settings)
     source: Any = ("modelled", "measured", "measured", "modelled", "measured", "measured")
-    seen = Outcome(np.array([2.0, 80.0, 3.0, 55.0, 0.5, 12.0]), source, np.full(6, 0.1), "finished")
+    z, bound = np.array([2.0, 80.0, 3.0, 55.0, 0.5, 12.0]), np.full(6, 0.1)
+    seen = Outcome(z, source, bound, "finished", reproducibility=2 * bound)
     new = corrected(table, at, 0, seen)
     assert new.z[SOUND] == pytest.approx(55.0 + table.fit.offset[at, 0, SOUND])
     assert new.error[SOUND] == pytest.approx(math.hypot(0.1, 1.96 * table.fit.sd[at, 0, SOUND]))
+    assert new.reproducibility is not None
+    assert new.reproducibility[SOUND] == pytest.approx(math.hypot(0.2, 1.96 * table.fit.sd[at, 0, SOUND]))
     rest = [j for j in range(6) if j != SOUND]
+    assert (new.error[rest] == 0.1).all() and (new.reproducibility[rest] == 0.2).all()
     assert np.array_equal(new.z[rest], seen.z[rest]) and new.source == seen.source
     assert corrected(plant_map(scenario), at, 0, seen) is seen
 

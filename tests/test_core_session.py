@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -527,6 +528,11 @@ def test_a_reading_survives_json(lab: Make) -> None:
     session, _ = begin(setup, 3, FACTS)
     whole = reading(setup, session)
     assert event_from_json(json.loads(json.dumps(event_to_json(whole)))) == whole
+    beside = replace(whole, reproducibility=whole.error)
+    assert event_from_json(json.loads(json.dumps(event_to_json(beside)))) == beside
+    old = event_to_json(whole)
+    del old["reproducibility"]  # of a journal from before there was one
+    assert event_from_json(old) == whole
     bare = Reading(whole.z, whole.source, whole.error, "card", None, {}, 0.0, 0.0)
     assert event_from_json(json.loads(json.dumps(event_to_json(bare)))) == bare
 
@@ -569,6 +575,8 @@ def test_junk_is_no_event(junk: Any) -> None:
         ("z", ["1"] * 6),
         ("source", [1] * 6),
         ("error", None),
+        ("reproducibility", 3),
+        ("reproducibility", [1.0] * 5),
         ("end", 0),
         ("realised", {"fan": 1}),
         ("realised", 7),

@@ -65,6 +65,19 @@ def test_killed_at_any_moment_and_resumed_gives_the_unbroken_run(lab: Lab, devic
     assert before > 0
 
 
+def test_a_run_goes_on_with_the_robot_that_it_began_with(lab: Lab) -> None:
+    """Outcomes of two robots do not stand in one history; the refusal costs the run nothing."""
+    words = ("run", quick_scenario(lab.folder), "--device", "roomba:emulator", "--rounds", "2", "--seed", "3", "--json")
+    with lab.going(*words) as process:
+        wait_for(lambda: count(lab, "round") >= 1)
+        process.kill()
+    before = lab.entries()
+    refused = lab.calib("resume", lab.last_run(), "--device", "neato:emulator", check=3)
+    assert "another robot answers, its robot is" in refused.stderr and refused.stderr.strip().count("\n") == 0
+    assert lab.entries() == before
+    assert lab.json("resume", lab.last_run())["rounds"] == 2
+
+
 def test_a_pulled_cable_pauses_never_arms_by_itself_and_ends_with_device_failure(lab: Lab) -> None:
     scenario = quick_scenario(lab.folder, reconnect_s="2")
     with lab.going("run", scenario, "--device", "roomba:emulator", "--rounds", "12", "--json") as process:

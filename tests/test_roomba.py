@@ -136,6 +136,7 @@ def test_an_emulated_run_is_the_simulators_run(robot: Roomba, pattern: str, stai
     assert measured.end == truth.end
     assert measured.z[5] == truth.z[5] and measured.z[2] == pytest.approx(truth.z[2], abs=1e-9)
     assert (abs(measured.z - truth.z) <= 2 * measured.error).all()  # a bound for 95% of runs, not for each
+    assert measured.reproducibility is not None and (measured.reproducibility == measured.error).all()
     assert (robot.num_reverts > 0) == stairs
     assert (robot.num_garbage, robot.num_odd_modes, robot.message) == (0, 0, "")
 
@@ -252,6 +253,7 @@ def test_a_cleaning_of_its_own_is_begun_watched_and_ended(robot: Roomba, pattern
     while not robot.advance().done:
         pass
     outcome = robot.finish()
+    assert outcome.reproducibility is None
     assert outcome.end == ("finished" if what == "spot" else "run_limit") and outcome.z[1] > 5 and outcome.z[4] > 0.1
     assert robot.emulator_state()["actuators"] == [0, 0, 0, 0, 0] and robot.message == ""
     robot.prepare(CONTEXT, 0)

@@ -196,7 +196,7 @@ class Meter:
         )
 
     def outcome(self, end: End) -> Outcome:
-        """The outcome of what was added so far, with stated errors."""
+        """The outcome of what was added so far, with stated errors, for a robot that drives as the simulator does."""
         s, world = self._sums.sums, self._world
         nominal = self._context.dirt_g_m2
         z = np.array(
@@ -210,7 +210,13 @@ class Meter:
             ]
         )
         error = np.array([0.01 * nominal, 2.0, 0.002, 0.75, 0.002 + 0.005 * z[4], 1.0])
-        return Outcome(z, ("modelled", "measured", "measured", "modelled", "measured", "measured"), error, end)
+        return Outcome(
+            z,
+            ("modelled", "measured", "measured", "modelled", "measured", "measured"),
+            error,
+            end,
+            reproducibility=None if end in ("stopped", "fault") else error,  # the simulator's run goes to its end
+        )
 
 
 def _even_load(context: Context, floor: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -70,13 +70,18 @@ class Context:
 class Outcome:
     """What one run did: z in the order of OUTCOMES, with where each figure comes from and its stated error.
 
-    `error` is a bound that the figure keeps against the truth in at least 95% of runs, in the attribute's unit.
+    `error` is a bound that the figure keeps against the truth of this run in at least 95% of runs, in the attribute's
+    unit. `reproducibility` (ISO 5725-1: the limit that two results on the same thing, by two instruments, keep in 95 of
+    100 cases) holds it against the simulator's run of the same settings in the same simulated home: measuring and
+    driving together. It is the error where a robot drives step for step as the simulator does, more where it cannot,
+    None where there is nothing to hold it against.
     """
 
     z: NDArray[np.float64]  # (6,)
     source: tuple[Literal["measured", "modelled", "entered", "simulated"], ...]
     error: NDArray[np.float64]  # (6,)
     end: Literal["finished", "run_limit", "battery", "stopped", "fault"]
+    reproducibility: NDArray[np.float64] | None = None  # (6,)
 
 
 def context_to_json(context: Context) -> dict[str, Any]:
