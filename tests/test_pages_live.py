@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard import floor, link
 from dashboard.link import Link
 from dashboard.show import literal
+from dashboard.start import Started
 from devices.home.types import FloorPlan
 from sessions import ROOT, Lab, page_lab, quick_scenario
 
@@ -134,6 +136,29 @@ def test_the_form_begins_what_it_says(lab: Lab, monkeypatch: pytest.MonkeyPatch)
     words = asked[0]
     assert words[0] == "arena" and words[words.index("--person") + 1] == "impatient"
     assert words[words.index("--seed") + 1] == "7" and words[words.index("--audit") + 1] == "off"
+
+
+def test_a_begun_session_is_opened_though_the_browser_asks_by_its_old_address(
+    lab: Lab, waiting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had sent its question before it heard of the new one."""
+    entry = link.entry_of(waiting)
+    assert entry is not None
+    rerun, asked = st.rerun, []
+
+    def late() -> None:
+        asked.append(st.query_params["run"])
+        if len(asked) == 1:
+            st.query_params.clear()
+        rerun()
+
+    monkeypatch.setattr(st, "rerun", late)
+    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    page.session_state["begun"] = [Started(entry.pid, lab.folder / "none.log")]
+    page.run()
+    assert asked[:2] == [waiting, waiting] and not page.exception
+    assert page.query_params["run"] == [waiting] and page.session_state["begun"] == []
+    assert page.button(key="stop").label == "STOP"
 
 
 def test_a_session_that_cannot_begin_says_why(lab: Lab) -> None:
