@@ -10,6 +10,7 @@ when it wakes. Exit 1 where one of these was broken.
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -360,29 +361,40 @@ class Dashboard:
 
 def page_killed(house: House, times: int, how: signal.Signals, chance: random.Random) -> Iterator[Trial]:
     """The run goes on without its page, and `calib stop` stops it."""
-    for going, at_s in _pages_killed(house, times, how, chance):
+    trials = 0
+    for going, at_s in _pages_killed(house, how, chance):
         time.sleep(chance.uniform(0.1, 1.5))
-        wait_for(lambda at_s=at_s: house.moved_s() > at_s + 0.05, "a robot that drives on")
+        wait_for(
+            lambda at_s=at_s, going=going: house.moved_s() > at_s + 0.05 or going.process.poll() is not None,
+            "a robot that drives on",
+        )
+        if going.process.poll() is not None:  # its robot was lost to a busy machine, and the session says so
+            if wrong := closed(house, going.entry.run, "device_failure", "the run ended by itself"):
+                yield Trial(0.0, tuple(wrong))
+            _false_start(house)
+            continue
         at_s = house.now_s()
         said = stop_runner(going.entry)
         rest_s = at_rest(house, at_s)
         wrong = [] if said == "stopped" else [f"calib stop says: {said}"]
         wrong += ended(going, 0) + closed(house, going.entry.run, "stopped", "client")
         yield Trial(rest_s, tuple(wrong))
+        trials += 1
+        if trials == times:
+            return
 
 
 def leader_silent(house: House, times: int, how: signal.Signals, chance: random.Random) -> Iterator[Trial]:
     """Nobody stops it: the page's promise of a sign of life is broken, and the runner stops the robot."""
-    for going, at_s in _pages_killed(house, times, how, chance):
+    for going, at_s in itertools.islice(_pages_killed(house, how, chance), times):
         wait_for(lambda at_s=at_s: house.now_s() > at_s + HEARTBEAT_S, "4 s")
         rest_s = max(0.0, at_rest(house, at_s) - HEARTBEAT_S)
         stop_runner(going.entry)
         yield Trial(rest_s, tuple(ended(going, 0) + closed(house, going.entry.run, "stopped", "no sign of life")))
 
 
-def _pages_killed(
-    house: House, times: int, how: signal.Signals, chance: random.Random
-) -> Iterator[tuple[Going, float]]:
+def _pages_killed(house: House, how: signal.Signals, chance: random.Random) -> Iterator[tuple[Going, float]]:
+    """Sessions and when their page was killed, for as long as somebody asks."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -391,7 +403,7 @@ def _pages_killed(
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
         dashboard = Dashboard(house, browser)
         try:
-            for number in range(times):
+            for number in itertools.count():
                 going, page = _led(house, dashboard, number)
                 page.wait_for_timeout(1000 * chance.uniform(0.1, 1.0))
                 at_s = house.now_s()

@@ -157,7 +157,7 @@ def test_a_begun_session_is_opened_though_the_browser_asks_by_its_old_address(
     page.session_state["begun"] = [Started(entry.pid, lab.folder / "none.log")]
     page.run()
     assert asked[:2] == [waiting, waiting] and not page.exception
-    assert page.query_params["run"] == [waiting] and page.session_state["begun"] == []
+    assert page.query_params["run"] == waiting and page.session_state["begun"] == []
     assert page.button(key="stop").label == "STOP"
 
 
