@@ -115,7 +115,7 @@ def wait_for(ready: Callable[[], Any], what: str, patience_s: float = _PATIENCE_
     raise TimeoutError(f"it never came: {what}")
 
 
-_FALSE_STARTS: list[str] = []  # sessions whose robot was lost before anything was done to them, and why
+_FALSE_STARTS: list[str] = []  # sessions whose robot was lost though nothing was done to it, and why
 
 
 def begin(house: House) -> Going:
@@ -154,7 +154,7 @@ def _begin(house: House) -> Going | None:
 
 
 def _false_start(house: House) -> None:
-    """Keep the last words of a session that ended before its trial."""
+    """Keep the last words of a session that ended by itself, before its trial or in it."""
     said_lines = (house.folder / "session").read_text().splitlines()
     _FALSE_STARTS.append(" ".join(line.strip() for line in said_lines if "lost" in line[:40] or "calib" in line[:6]))
 
@@ -488,7 +488,11 @@ def main() -> int:
 
 def _told(what: str, trials: list[Trial]) -> int:
     if _FALSE_STARTS:
-        print(f"{what}: {len(_FALSE_STARTS)} sessions lost their robot before:", *_FALSE_STARTS[:3], sep="\n    ")
+        print(
+            f"{what}: {len(_FALSE_STARTS)} sessions lost their robot by themselves and were begun again:",
+            *_FALSE_STARTS[:3],
+            sep="\n    ",
+        )
         _FALSE_STARTS.clear()
     times = sorted(trial.rest_s for trial in trials)
     late = sum(each > LIMIT_S for each in times)
