@@ -53,8 +53,12 @@ dashboard: $(VENV)/.compiled
 	$(PY) -m dashboard.serve
 
 # Three processes of one thread each, since many tests wait; a file's tests stay together, because they share what they set up.
+# Then a browser has the machine to itself: a page that leads is to be heard of every four seconds.
 test: $(VENV)/.compiled $(VENV)/.system lint
-	NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@failed=0; \
+	NUMBA_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" || failed=1; \
+	$(PY) -m pytest -m alone || failed=1; \
+	exit $$failed
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .

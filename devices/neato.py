@@ -54,7 +54,8 @@ ENERGY_ERROR_WH = 0.006
 BUMPS_ERROR, BUMPS_ERROR_SHARE = 3.0, 0.04  # a touch between two looks is not seen
 BUMPS_ERROR_OWN = 1.5  # of the count: the robot backs off before the next look
 # Reproducibility, held against the simulator's run: from the first contact on, which is acted on later, the path is
-# another one. Bounds that 95 of 100 runs keep in the arena, the apartment and two homes more, see docs/neato.md.
+# another one. Bounds that 95 of 100 runs keep in the arena, the apartment and two homes more, see docs/neato.md; two
+# replicates of the simulator are about as far apart.
 BESIDE_DIRT = 0.14  # of the load
 BESIDE_COVERAGE = 22.0  # points
 BESIDE_SOUND_DBA = 5.5  # where people are in one room of several: how long it was in theirs

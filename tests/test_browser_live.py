@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, WebSocketRoute, expect
 from browsing import Dashboard, note, snap, status_of, until
 from sessions import quick_scenario
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def begin(page: Page, dashboard: Dashboard, robot: str, pace: str, **more: str) -> None:

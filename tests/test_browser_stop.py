@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from browsing import Dashboard, note, status_of, until
 from sessions import quick_scenario
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 _TIMES = 3
