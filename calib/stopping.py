@@ -26,22 +26,22 @@ def stop_runner(entry: RunnerEntry) -> str:
 
 def _end(entry: RunnerEntry) -> str:
     """End a runner that does not answer, and nobody else: the handle is of the very process that wrote the entry."""
-    again = f"`calib resume {entry.run}` goes on"
+    again = f"; `calib resume {entry.run}` goes on" if entry.journal else ""  # a calibration or selftest has none
     try:
         handle = os.pidfd_open(entry.pid)
     except ProcessLookupError:
-        return f"its runner had ended; {again}"
+        return f"its runner had ended{again}"
     try:
         if not is_alive(entry):
-            return f"its runner had ended; {again}"
+            return f"its runner had ended{again}"
         # A suspended process hears SIGTERM once it goes on.
         for numbers, patience_s in (((signal.SIGTERM, signal.SIGCONT), 5.0), ((signal.SIGKILL,), 2.0)):
             for number in numbers:
                 signal.pidfd_send_signal(handle, number)
             if select.select([handle], [], [], patience_s)[0]:
-                return f"its runner did not answer and was ended; {again} if the record is open"
+                return f"its runner did not answer and was ended{f'{again} if the record is open' if again else ''}"
     except ProcessLookupError:
-        return f"its runner had ended; {again}"
+        return f"its runner had ended{again}"
     except PermissionError:
         pass
     finally:

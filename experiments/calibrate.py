@@ -27,7 +27,7 @@ from calib.errors import UserError
 from calib.map_file import Cell, Fitted, MapFile, map_toml
 from calib.scenario import Mode, Scenario
 from calib.streams import stream_key, uniforms
-from devices.device import Device, DeviceError, Progress
+from devices.device import Device, DeviceError, Progress, how_another, known_by
 from devices.home.types import OUTCOMES, Context
 
 SCHEMA = 1
@@ -182,8 +182,8 @@ def measure(
         return
     identity = device.open()
     known = next((r["identity"] for r in records.records if r["type"] == "opened"), identity)
-    if _who(known) != _who(identity):
-        raise UserError(f"--records: {records.path} is of robot {_who(known)}, and this is {_who(identity)}")
+    if other := how_another(known_by(known), known_by(identity)):
+        raise UserError(f"--records: {records.path} is of another robot: {other}; take another file, or that robot")
     records.append({"type": "opened", "identity": identity})
     for i, (run, context, mode) in enumerate(todo):
         number = 1 + sum(r["type"] == "run" for r in records.records)
@@ -207,10 +207,6 @@ def _replicate(seed: int, context: Context, mode: Mode, run: int) -> int:
     cell = np.array([zlib.crc32(f"{mode.name}\n{context.name}".encode())])
     order = np.argsort(uniforms(stream_key(seed, "calibration replicates"), cell, 0, 16)[0])
     return int(order[run % 16])
-
-
-def _who(identity: dict[str, str]) -> str:
-    return identity.get("usb serial number") or identity.get("serial number") or identity.get("robot", "")
 
 
 def _one(device: Device, context: Context, mode: Mode, replicate: int, somebody: Somebody) -> dict[str, Any]:

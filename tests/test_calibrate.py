@@ -38,6 +38,7 @@ from experiments.batch import simulate_sessions
 from experiments.calibrate import Records, Simulated, Stopped, fitted_text, measure, missing, parse_records
 from experiments.people import load_person
 from experiments.truth import draw_truth, world
+from in_line import neato_in_line
 from sessions import Lab
 
 HEAD = {"device": "simvac", "rung": "simulator", "scenario": "small", "scenario_hash": "0" * 64}
@@ -359,6 +360,19 @@ def test_a_calibration_that_was_broken_off_goes_on_where_it_stood(tmp_path: Path
     records.close()
     with pytest.raises(UserError, match="is of scenario_hash"):
         Records(path, HEAD | {"scenario_hash": "1" * 64})
+
+
+@pytest.mark.parametrize("what", ["serial number", "firmware", "robot"])
+def test_records_are_of_one_robot(tmp_path: Path, what: str) -> None:
+    """Of one firmware too: another may do something else with the same settings."""
+    robot, _ = neato_in_line()
+    records = Records(tmp_path / "runs.jsonl", HEAD)
+    records.append({"type": "opened", "identity": robot.open() | {what: "another"}})
+    never, scenario = threading.Event(), load_scenario("arena")
+    with pytest.raises(UserError, match=f"is of another robot: its {what} is .* and was another; "):
+        measure(robot, todo_of(scenario, 1, 1, 1), records, Simulated(robot, 0), 0, never, lambda _: None)
+    assert len(records.records) == 2
+    records.close()
 
 
 def test_a_stop_from_anywhere_ends_a_calibration_and_keeps_its_records(
