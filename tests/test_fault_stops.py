@@ -19,6 +19,7 @@ from calib.registry import left_behind
 from calib.stopping import stop_runner
 from devices.emulate import free_room
 from devices.home.plant import Home
+from test_link_runs import rfc2217_server
 
 
 @pytest.mark.parametrize(("robot", "how"), [("roomba", signal.SIGKILL), ("neato", signal.SIGSTOP)])
@@ -26,6 +27,15 @@ def test_a_guard_that_is_killed_or_hangs_has_a_second(robot: str, how: signal.Si
     Home(free_room(), 0)  # compiled before anything is forked
     with paced(robot, tmp_path) as watched:
         assert stopped_after(robot, watched, "guard", how, 0.1) < 10.0
+
+
+@pytest.mark.parametrize("whom", ["session", "guard"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_roomba_behind_a_terminal_server_is_stopped_too(how: signal.Signals, whom: str, tmp_path: Path) -> None:
+    """Without a file to share the second writes through its own copy of the guard's connection."""
+    Home(free_room(), 0)
+    with paced("roomba", tmp_path) as watched, rfc2217_server(watched.address) as address:
+        assert stopped_after("roomba", watched._replace(address=address), whom, how, 0.1) < 10.0
 
 
 def test_what_no_host_can_stop() -> None:
