@@ -24,6 +24,7 @@ from calib.setup import Setup
 from calib.utility import Aspirations, over_knots
 
 CHAINS, TUNE, DRAWS = 4, 1000, 1000
+MOST_DRAWS = 4 * DRAWS  # where DRAWS are too few to be trusted
 
 
 def sample_posterior(
@@ -33,15 +34,19 @@ def sample_posterior(
     *,
     person: int = 0,
     draws: int = DRAWS,
+    most: int = 0,
     target_accept: float = 0.95,
     aspirations: Aspirations | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """NUTS draws of every parameter of one person, (chains, draws, ...), and the diagnostics of the reference."""
+    """NUTS draws of every parameter of one person, (chains, draws, ...), and the diagnostics of the reference.
+
+    most: so many draws, if more than `draws`, where those are not trustworthy.
+    """
     from calib.model import build_model
 
     names = ["weights", "rationality", "lapse", "reliance", "inertia", "about_equal"]
     names += ["aspirations"] if aspirations else []
-    return _sample(build_model(prior, evidence, person, aspirations), names, seed, draws, target_accept)
+    return _sample(build_model(prior, evidence, person, aspirations), names, seed, draws, target_accept, most)
 
 
 def sample_mind(
@@ -51,6 +56,7 @@ def sample_mind(
     *,
     person: int = 0,
     draws: int = DRAWS,
+    most: int = 0,
     target_accept: float = 0.99,
     aspirations: Aspirations | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -59,7 +65,7 @@ def sample_mind(
 
     model, names = build_mind_model(prior, history, person, aspirations), ["weights", "extras"]
     names += ["aspirations"] if aspirations else []
-    found, diagnostics = _sample(model, names, seed, draws, target_accept)
+    found, diagnostics = _sample(model, names, seed, draws, target_accept, most)
     extras = found["extras"]
     natural = {
         "weights": found["weights"],
@@ -74,8 +80,13 @@ def sample_mind(
     return natural, diagnostics
 
 
+def trustworthy(diagnostics: dict[str, float]) -> bool:
+    """Whether a sample can stand as the reference."""
+    return diagnostics["r_hat"] < 1.01 and diagnostics["ess_bulk"] > 400 and diagnostics["divergences"] == 0
+
+
 def _sample(
-    model: Any, names: list[str], seed: int, draws: int, target_accept: float
+    model: Any, names: list[str], seed: int, draws: int, target_accept: float, most: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     import arviz
 
@@ -90,6 +101,8 @@ def _sample(
         "ess_tail": float(summary["ess_tail"].min()),
         "divergences": nuts.divergences(trace),
     }
+    if most > draws and not trustworthy(diagnostics):
+        return _sample(model, names, seed, most, target_accept)
     return found, diagnostics
 
 
@@ -98,10 +111,10 @@ def audit(setup: Setup, session: Session) -> dict[str, Any]:
     begun = time.perf_counter()
     state, kept, seed = session.state, session.state.evidence, setup.seed % 2**32
     if isinstance(kept, History) and setup.mind is not None:
-        found, diagnostics = sample_mind(setup.mind, kept, seed, aspirations=setup.aspirations)
+        found, diagnostics = sample_mind(setup.mind, kept, seed, most=MOST_DRAWS, aspirations=setup.aspirations)
     else:
         known = as_believed(kept, setup.expectation, setup.learning) if isinstance(kept, History) else kept
-        found, diagnostics = sample_posterior(setup.prior, known, seed, aspirations=setup.aspirations)
+        found, diagnostics = sample_posterior(setup.prior, known, seed, most=MOST_DRAWS, aspirations=setup.aspirations)
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in found.items()}
     reference = {a.name: flat["weights"][:, j] for j, a in enumerate(setup.scenario.attributes)}
     reference |= {f"rationality[{c}]": flat["rationality"][:, i] for i, c in enumerate(CHANNELS)}
@@ -117,7 +130,7 @@ def audit(setup: Setup, session: Session) -> dict[str, Any]:
     return {
         "engine": "pymc+nutpie",
         "chains": CHAINS,
-        "draws": DRAWS,
+        "draws": found["weights"].shape[1],
         "answers": int(state.evidence.num_answers[0]),
         "parameters": {name: {"mean": float(v.mean()), "sd": float(v.std())} for name, v in reference.items()},
         "live": {name: {"mean": float(v.mean()), "sd": float(v.std())} for name, v in live.items()},
@@ -130,9 +143,7 @@ def audit(setup: Setup, session: Session) -> dict[str, Any]:
         "apart_sd": apart,
         "weights_apart_sd": max(abs(apart[name]) for name in names),
         "diagnostics": diagnostics,
-        "trustworthy": diagnostics["r_hat"] < 1.01
-        and diagnostics["ess_bulk"] > 400
-        and diagnostics["divergences"] == 0,
+        "trustworthy": trustworthy(diagnostics),
         "seconds": time.perf_counter() - begun,
     }
 

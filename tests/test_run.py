@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import arviz
 import numpy as np
 import pytest
 
-from calib.audit import audit
+from calib import nuts
+from calib.audit import _sample, audit, trustworthy
 from calib.journal import open_journal
 from calib.outcomes import scale
 from calib.replay import differences, events_of, fold, recorded_actions, run_entries, setup_of
@@ -157,6 +159,20 @@ def test_the_audit_agrees_with_the_live_engine(lab: Lab) -> None:
     assert found["diagnostics"]["divergences"] <= 4
     assert found["weights_apart_sd"] <= 0.15
     assert np.isclose(sum(found["parameters"][a.name]["mean"] for a in setup.scenario.attributes), 1.0)
+
+
+def test_a_sample_too_short_to_be_trusted_is_drawn_anew_and_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(_: object, *, draws: int, chains: int, seed: int, **how: object) -> arviz.InferenceData:
+        weights = np.random.default_rng(seed).dirichlet(np.ones(3), (chains, draws))
+        return arviz.from_dict({"weights": weights}, sample_stats={"diverging": np.zeros((chains, draws), dtype=bool)})
+
+    monkeypatch.setattr(nuts, "sample", drawn)
+    short, diagnostics = _sample(None, ["weights"], 1, 60, 0.9)
+    assert short["weights"].shape == (4, 60, 3) and not trustworthy(diagnostics)
+    longer, diagnostics = _sample(None, ["weights"], 1, 60, 0.9, most=600)
+    assert longer["weights"].shape == (4, 600, 3) and trustworthy(diagnostics)
+    enough, _ = _sample(None, ["weights"], 1, 500, 0.9, most=600)
+    assert enough["weights"].shape == (4, 500, 3)
 
 
 def rounds(lab: Lab, run: str) -> list[dict[str, Any]]:
