@@ -441,8 +441,11 @@ class Runner:
                 if self._lead.is_lost:
                     return LeadLost("who leads has given no sign of life since the question")
                 self._may_move, self._path = True, (self._path[0] + 1, [])
+                # Before the start, which drives already: a robot on the wall clock is never ahead of it then, and is
+                # not waited for. It would hear nothing meanwhile.
+                begun = time.monotonic()
                 readback = device.start(self.run.setup.settings[effect.setting])
-            begun, told, end = time.monotonic(), -1.0, None
+            told, end = -1.0, None
             self._tell_running(effect)
             while end is None:
                 event = None if self.events.empty() else self.events.get_nowait()

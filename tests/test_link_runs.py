@@ -17,6 +17,8 @@ import serial.rfc2217
 from calib.control import ControlClient
 from calib.errors import UserError
 from calib.registry import RunnerEntry
+from calib.runner import Runner
+from cli.main import main
 from emulators import emulator
 from sessions import Lab, quick_scenario, wait_for
 
@@ -109,6 +111,26 @@ def test_a_whole_run_over_the_network(lab: Lab, tmp_path: Path, kind: str) -> No
     documents = [e["body"] for e in lab.entries(found["run"]) if e["type"] == "round"]
     assert [d["end"] for d in documents] == ["run_limit"]
     assert all(d["how"]["speed"] == "read back" and d["outcome"]["coverage"]["value"] > 0 for d in documents)
+
+
+def test_a_robot_on_the_wall_clock_is_not_waited_for_while_it_drives(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sleeps says nothing meanwhile, and a robot stops by itself where it hears nothing for 300 ms."""
+    monkeypatch.setenv("CALIB_RUNTIME_DIR", str(lab.folder))
+    asked_s: list[float] = []
+    plain = Runner._sleep
+
+    def sleep(runner: Runner, seconds: float) -> None:
+        if runner._may_move:
+            asked_s.append(seconds)
+        plain(runner, seconds)
+
+    monkeypatch.setattr(Runner, "_sleep", sleep)
+    with emulator("--pty", str(tmp_path / "robot")) as (address, _):
+        words = ["run", short(lab, decide="0.1", compare="0.1"), "--device", f"roomba:{address}", "--rounds", "1"]
+        assert main([*words, "--pace", "wall", "--audit", "off", "--json", "--journal", lab.journal]) == 0
+    assert asked_s and max(asked_s) <= 0.0
 
 
 def entry_at(lab: Lab, address: str) -> RunnerEntry | None:
