@@ -5,9 +5,11 @@ process was born, and a file whose process was born at another time is a dead ru
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from pathlib import Path
 from calib.errors import UserError
 
 _LEFT = ".left"  # the ending of a killed runner's entry
+_PATIENCE_S = 5.0  # a change takes a millisecond: who holds the folder for longer hangs or is suspended
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def register(entry: RunnerEntry) -> None:
     folder = registry_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(folder):
+        with locked(folder, _PATIENCE_S):
             path = folder / f"{entry.run}.json"
             other = _entry_of(path)
             if other is not None and other.pid != entry.pid and is_alive(other):
@@ -64,13 +68,14 @@ def register(entry: RunnerEntry) -> None:
 
 def unregister(run: str) -> None:
     """Forget this process as a run's runner. Another process's entry stays. Idempotent, never raises."""
-    with contextlib.suppress(OSError, UserError):
+    with contextlib.suppress(OSError, UserError), contextlib.ExitStack() as stack:
         folder = registry_folder()
-        with locked(folder):
-            path = folder / f"{run}.json"
-            entry = _entry_of(path)
-            if entry is None or entry.pid == os.getpid():
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(TimeoutError):  # nobody takes the entry of a process that lives
+            stack.enter_context(locked(folder, _PATIENCE_S))
+        path = folder / f"{run}.json"
+        entry = _entry_of(path)
+        if entry is not None and entry.pid == os.getpid():
+            path.unlink(missing_ok=True)
 
 
 def runners() -> list[RunnerEntry]:
@@ -83,7 +88,7 @@ def runners() -> list[RunnerEntry]:
         if is_alive(entry):
             found.append(entry)
             continue
-        with contextlib.suppress(OSError), locked(path.parent):
+        with contextlib.suppress(OSError), locked(path.parent, 0.0):  # else by who looks next: a stop never waits
             if _entry_of(path) == entry:  # not one that took its place meanwhile
                 path.replace(path.with_suffix(_LEFT))
     return found
@@ -140,11 +145,25 @@ def _entry_of(path: Path) -> RunnerEntry | None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time changes the folder."""
+def locked(folder: Path, patience_s: float | None = None) -> Iterator[None]:
+    """One process at a time changes the folder. TimeoutError where another one holds it for longer than patience_s."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        if patience_s is None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        else:
+            _lock_within(handle, patience_s)
         yield
     finally:
         os.close(handle)
+
+
+def _lock_within(handle: int, patience_s: float) -> None:
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise TimeoutError(errno.ETIMEDOUT, "another process holds it and does not let go") from None
+        time.sleep(_LOOK_S)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from calib import registry
 from calib.errors import UserError
-from calib.registry import RunnerEntry, born, forget, left_behind, register, runners, unregister
+from calib.registry import RunnerEntry, born, forget, left_behind, locked, register, runners, unregister
 from cli.main import main
 
 
@@ -140,6 +141,29 @@ def test_a_suspended_runner_is_ended_and_does_not_hold_up_the_stop(folder: Path,
         runner.kill()
         runner.communicate()
     assert runners() == []
+
+
+def test_who_is_suspended_while_it_changes_the_folder_holds_up_neither_stop_nor_end(
+    folder: Path,
+    innocent: "subprocess.Popen[bytes]",
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A page in the middle of setting a dead runner's entry aside, say."""
+    monkeypatch.setattr(registry, "_PATIENCE_S", 0.05)
+    register(entry(innocent.pid))
+    register(entry(os.getpid(), "r2"))
+    innocent.kill()
+    innocent.wait()
+    with locked(folder):
+        assert [e.run for e in runners()] == ["r2"]
+        assert main(["stop", "r1"]) == 2
+        assert "running now: r2" in capsys.readouterr().err
+        unregister("r2")
+        assert runners() == []
+        with pytest.raises(UserError, match="another process holds it"):
+            register(entry(os.getpid(), "r3"))
+    assert [e.run for e in left_behind()] == ["r1"]
 
 
 def test_a_runtime_folder_of_the_session_that_is_gone_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
