@@ -6,12 +6,17 @@ leading page again, where nobody stops the run; the rover's cable. Wheels have t
 robot's own clock, for a silent leader 500 ms after the 4 s that it had promised. The journal has to be closed once
 and with the right reason, if not by the run then by the next one on that robot. What was suspended must not drive
 when it wakes. Exit 1 where one of these was broken.
+
+A busy machine may keep a session from its robot for longer than the robot bears, whatever becomes of a page. Such
+trials are begun again, but counted: how many robots were lost a second beside a drawn page, and after its fault. Exit
+1 also where those after it are more than chance (1%) makes of the rate before.
 """
 
 import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -24,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +48,13 @@ from dashboard.link import HEARTBEAT_S
 from devices.catalog import make_device
 from devices.emulate import free_room
 from firmware_bridge import ports
+from firmware_bridge.bridge_client import HEARTBEAT_S as SILENCE_S
 
 ROOT = Path(__file__).resolve().parent.parent
 VICTIMS = ("session", "guard", "page", "leader", "cable")
 _PATIENCE_S = 60.0
+_CHANCE = 0.01  # of a verdict against a page that costs nothing
+_DRAWN_S = 2.0  # until a page that leads is drawn: a browser that loads it keeps a small machine busy
 
 
 class House(NamedTuple):
@@ -91,6 +100,52 @@ class Trial(NamedTuple):
     wrong: tuple[str, ...]
 
 
+class Drive(NamedTuple):
+    """A session with a page, by one clock, s."""
+
+    led: float  # since when the page has led and is drawn
+    fault: float  # when it was killed or suspended
+    end: float  # of the trial, which is before anybody stops the robot
+    lost: float | None  # when the robot was
+
+
+class Driven(NamedTuple):
+    """How long robots drove while their page led and after its fault, s, and how many were lost in either."""
+
+    before_s: float
+    after_s: float
+    lost_before: int
+    lost_after: int
+
+    @property
+    def chance(self) -> float:
+        """Of as many losses after the fault, or more, where it makes no difference."""
+        num, total_s = self.lost_before + self.lost_after, self.before_s + self.after_s
+        share = self.after_s / total_s if total_s else 0.0
+        found = range(self.lost_after, num + 1)
+        return math.fsum(math.comb(num, k) * share**k * (1 - share) ** (num - k) for k in found)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.lost_before} robots lost in {self.before_s:.0f} s while their page led, {self.lost_after} in "
+            f"{self.after_s:.0f} s after its fault (chance {self.chance:.2g})"
+        )
+
+
+def driven(drives: list[Drive]) -> Driven:
+    """The drives together."""
+    before_s = after_s = 0.0
+    lost_before = lost_after = 0
+    for led, fault, end, lost in drives:
+        over = end if lost is None else min(lost, end)
+        before_s += max(min(fault, over) - led, 0.0)
+        after_s += max(over - fault, 0.0)
+        if lost is not None:
+            lost_before += led <= lost < fault
+            lost_after += fault <= lost <= end
+    return Driven(before_s, after_s, lost_before, lost_after)
+
+
 def scenario(folder: Path) -> str:
     """The arena with quick people, a run in every round, and little patience with a lost robot."""
     text = (ROOT / "scenarios" / "arena.toml").read_text()
@@ -116,6 +171,7 @@ def wait_for(ready: Callable[[], Any], what: str, patience_s: float = _PATIENCE_
 
 
 _FALSE_STARTS: list[str] = []  # sessions whose robot was lost though nothing was done to it, and why
+_DRIVES: list[Drive] = []  # of the trials of pages
 
 
 def begin(house: House) -> Going:
@@ -132,7 +188,12 @@ def _begin(house: House) -> Going | None:
     words += ["--pace", "wall", "--journal", house.journal, "--json"]
     with (house.folder / "session").open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *words], stdout=said, stderr=said, env=house.environment, cwd=ROOT
+            [sys.executable, "-m", "cli.main", *words],
+            stdout=said,
+            stderr=said,
+            env=house.environment,
+            cwd=ROOT,
+            start_new_session=True,  # as from a terminal of its own, or from a page
         )
 
     def entry() -> RunnerEntry | bool:
@@ -329,6 +390,7 @@ class Dashboard:
                 text=True,
                 env=house.environment,
                 cwd=ROOT,
+                start_new_session=True,
             )
         self._address = ""
 
@@ -359,19 +421,28 @@ class Dashboard:
         self.process.communicate()
 
 
+class Met(NamedTuple):
+    """A session whose page has met its fault."""
+
+    going: Going
+    at_s: float  # the fault, by the robot's clock
+    led: float  # since when the page has led, drawn, and the fault, by the clock that the journal has
+    fault: float
+
+
 def page_killed(house: House, times: int, how: signal.Signals, chance: random.Random) -> Iterator[Trial]:
     """The run goes on without its page, and `calib stop` stops it."""
     trials = 0
-    for going, at_s in _pages_killed(house, how, chance):
+    for met in _pages_killed(house, how, chance):
+        going, at_s = met.going, met.at_s
         time.sleep(chance.uniform(0.1, 1.5))
         wait_for(
             lambda at_s=at_s, going=going: house.moved_s() > at_s + 0.05 or going.process.poll() is not None,
             "a robot that drives on",
         )
-        if going.process.poll() is not None:  # its robot was lost to a busy machine, and the session says so
-            if wrong := closed(house, going.entry.run, "device_failure", "the run ended by itself"):
+        if (wrong := _lost(house, met)) is not None:
+            if wrong:
                 yield Trial(0.0, tuple(wrong))
-            _false_start(house)
             continue
         at_s = house.now_s()
         said = stop_runner(going.entry)
@@ -386,15 +457,40 @@ def page_killed(house: House, times: int, how: signal.Signals, chance: random.Ra
 
 def leader_silent(house: House, times: int, how: signal.Signals, chance: random.Random) -> Iterator[Trial]:
     """Nobody stops it: the page's promise of a sign of life is broken, and the runner stops the robot."""
-    for going, at_s in itertools.islice(_pages_killed(house, how, chance), times):
+    trials = 0
+    for met in _pages_killed(house, how, chance):
+        going, at_s = met.going, met.at_s
         wait_for(lambda at_s=at_s: house.now_s() > at_s + HEARTBEAT_S, "4 s")
+        if (wrong := _lost(house, met)) is not None:
+            if wrong:
+                yield Trial(0.0, tuple(wrong))
+            continue
         rest_s = max(0.0, at_rest(house, at_s) - HEARTBEAT_S)
         stop_runner(going.entry)
         yield Trial(rest_s, tuple(ended(going, 0) + closed(house, going.entry.run, "stopped", "no sign of life")))
+        trials += 1
+        if trials == times:
+            return
 
 
-def _pages_killed(house: House, how: signal.Signals, chance: random.Random) -> Iterator[tuple[Going, float]]:
-    """Sessions and when their page was killed, for as long as somebody asks."""
+def _lost(house: House, met: Met) -> list[str] | None:
+    """None where the session still has its robot, else what is wrong with its end. Either counts as a drive."""
+    end, going = time.time(), met.going
+    with open_journal(house.journal, create=False) as journal:
+        events = journal.entries(going.entry.run, ["event"])
+    told = [e.written_at for e in events if e.body is not None and e.body["event"] == "LinkLost"]
+    # A robot that is lost to silence was lost when that began.
+    lost = datetime.fromisoformat(told[0]).timestamp() - SILENCE_S if told else None
+    _DRIVES.append(Drive(met.led, met.fault, end, lost))
+    if lost is None and going.process.poll() is None:
+        return None
+    wrong = ended(going, 3) + closed(house, going.entry.run, "device_failure", "")
+    _false_start(house)
+    return wrong
+
+
+def _pages_killed(house: House, how: signal.Signals, chance: random.Random) -> Iterator[Met]:
+    """Sessions whose page was killed, for as long as somebody asks."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -405,10 +501,12 @@ def _pages_killed(house: House, how: signal.Signals, chance: random.Random) -> I
         try:
             for number in itertools.count():
                 going, page = _led(house, dashboard, number)
-                page.wait_for_timeout(1000 * chance.uniform(0.1, 1.0))
-                at_s = house.now_s()
+                page.wait_for_timeout(1000 * _DRAWN_S)
+                led = time.time()
+                page.wait_for_timeout(1000 * chance.uniform(0.1, 1.5))
+                at_s, fault = house.now_s(), time.time()
                 dashboard.process.send_signal(how)
-                yield going, at_s
+                yield Met(going, at_s, led, fault)
                 page.close()
                 if how == signal.SIGSTOP:
                     dashboard.process.send_signal(signal.SIGCONT)
@@ -494,6 +592,12 @@ def _told(what: str, trials: list[Trial]) -> int:
             sep="\n    ",
         )
         _FALSE_STARTS.clear()
+    costs = 0
+    if _DRIVES:
+        found = driven(_DRIVES)
+        costs = int(found.chance < _CHANCE)
+        print(f"{what}: {found}" + (": the page's fault costs the robot" if costs else ""))
+        _DRIVES.clear()
     times = sorted(trial.rest_s for trial in trials)
     late = sum(each > LIMIT_S for each in times)
     wrong = [trial.wrong for trial in trials if trial.wrong]
@@ -503,7 +607,7 @@ def _told(what: str, trials: list[Trial]) -> int:
         *wrong[:3],
         flush=True,
     )
-    return late + len(wrong)
+    return late + len(wrong) + costs
 
 
 def _leave_nothing(house: House) -> None:

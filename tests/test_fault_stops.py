@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.fault_stops import cable_out, paced, stopped_after
-from bench.session_stops import TRIALS, House, begin, closed, ended, house_of
+from bench.session_stops import TRIALS, Drive, Driven, House, begin, closed, driven, ended, house_of
 from calib.journal import open_journal
 from calib.left_open import KILLED
 from calib.registry import left_behind
@@ -41,6 +41,18 @@ def test_a_roomba_behind_a_terminal_server_is_stopped_too(how: signal.Signals, w
 def test_what_no_host_can_stop() -> None:
     assert cable_out("neato", 300, 0.1) <= 0.151
     assert cable_out("roomba", 300, 0.1) > 2.0
+
+
+def test_robots_lost_before_and_after_a_pages_fault_are_told_apart() -> None:
+    """By the rate beside a page that leads: many after the fault speak against it, as many before do not."""
+    before, after, neither = Drive(10, 12, 14, 11), Drive(10, 12, 14, 13), Drive(10, 12, 14, None)
+    assert driven([before, after, neither]) == Driven(1 + 2 + 2, 0 + 1 + 2, 1, 1)
+    assert driven([Drive(10, 12, 14, 15)]) == Driven(2, 2, 0, 0), "lost once the trial was over"
+    assert driven([Drive(10, 12, 14, 9)]) == Driven(0, 0, 0, 0), "lost before its page was drawn"
+    assert driven([]).chance == 1.0
+    assert Driven(50, 50, 0, 7).chance == pytest.approx(0.5**7)
+    assert Driven(50, 50, 10, 10).chance > 0.5
+    assert Driven(20, 80, 2, 8).chance > 0.5
 
 
 @pytest.fixture
