@@ -150,7 +150,7 @@ def plan_picture(plan: FloorPlan, link: Link) -> None:
     st.image(picture(plan, link.path, progress["pose"] if progress else None), width="stretch")
     if progress:
         minutes, percent = progress["elapsed_s"] / 60, progress["fraction"]
-        text = f"{minutes:.1f} min, {percent:.0%} of the planned run, {progress['bumps']} bumps"
+        text = f"{minutes:.1f} min, {percent:.0%} of the planned run, {count(progress['bumps'], 'bump')}"
         st.progress(min(max(percent, 0.0), 1.0), text=text if running else f"last run: {text}")
     st.caption(
         "Blue: swept, by the robot's own estimate of its way. Beige: not swept; darker: carpet. Brown: furniture. "
