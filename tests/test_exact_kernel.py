@@ -47,8 +47,7 @@ def graph_of(prior: MindPrior, aspirations: Aspirations | None, history: History
     with pm.Model() as model:
         add_answers(prior, history, gamma / gamma.sum(axis=1, keepdims=True), extras, f_hat, b)
     log_p = pt.sum(pt.stack(model.potentials)) - 0.5 * pt.sum(z**2)
-    mode = Mode(linker="py", optimizer="fast_compile")
-    return pytensor.function([z], [log_p, pt.grad(log_p, z)], mode=mode)
+    return pytensor.function([z], [log_p, pt.grad(log_p, z)], mode=Mode(linker="py", optimizer=None))
 
 
 def without_beliefs(mind: MindPrior) -> Terms:
