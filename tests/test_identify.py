@@ -1,15 +1,18 @@
 """Choices alone say nothing of intent where beliefs are unknown: who takes beliefs for true is sure and wrong."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from calib import live, rounds
 from calib.identify import answers, identified
 from calib.scenario import Beliefs, Scenario
 from calib.setup import Setup
+from calib.state import State
 from experiments.batch import Sessions, simulate_sessions
 from experiments.people import rational
 
@@ -23,57 +26,74 @@ def vague(small: Scenario) -> Scenario:
     return replace(small, learning_rate=0.01, beliefs=Beliefs((0.4, 0.1), learning_sd_logit=0.01, probe_sd=0.05))
 
 
-def lived(lab: Make, vague: Scenario, engine: str, rounds: int, questions: int) -> tuple[Setup, Sessions]:
-    setup = lab(
-        scenario=vague,
-        protocol={"questions_per_round": questions},
-        engine=engine,
-        role="tool",
-        policy="random",
-        max_rounds=rounds,
-        num_particles=512,
-        seed=5,
-    )
-    return setup, simulate_sessions(setup, rational, {}, PEOPLE)
+@dataclass(frozen=True)
+class Lived:
+    """Sessions of 200 people, with the weights that were believed after some rounds before the last, (N, J, P)."""
+
+    setup: Setup
+    sessions: Sessions
+    believed: dict[int, NDArray[np.float64]]
+
+    def coverage_and_error(self, after: int) -> tuple[float, float]:
+        """Share of the weights in their 90% intervals; root mean square error of the means."""
+        w, truth = self.believed[after], self.sessions.truth.weights
+        low, high = np.quantile(w, [0.05, 0.95], axis=-1)
+        return float(np.mean((low <= truth) & (truth <= high))), float(np.sqrt(np.mean((w.mean(axis=-1) - truth) ** 2)))
+
+    def explained(self) -> float:
+        return float(np.mean([identified(self.setup, self.sessions.state, i)["intent"] for i in range(0, 200, 10)]))
 
 
-def coverage_and_error(sessions: Sessions) -> tuple[float, float]:
-    """Share of the weights in their 90% intervals; root mean square error of the means."""
-    w, truth = live.intent(sessions.state.belief, 3), sessions.truth.weights
-    low, high = np.quantile(w, [0.05, 0.95], axis=-1)
-    return float(np.mean((low <= truth) & (truth <= high))), float(np.sqrt(np.mean((w.mean(axis=-1) - truth) ** 2)))
+@pytest.fixture(scope="module")
+def lived(lab: Make, vague: Scenario) -> Callable[..., Lived]:
+    """lived(engine, rounds, questions): once for this file, which both tests look at after several rounds."""
 
+    @cache
+    def live_through(engine: str, num_rounds: int, questions: int) -> Lived:
+        setup = lab(
+            scenario=vague,
+            protocol={"questions_per_round": questions},
+            engine=engine,
+            role="tool",
+            policy="random",
+            max_rounds=num_rounds,
+            num_particles=512,
+            seed=5,
+        )
+        believed = {}
 
-def explained(setup: Setup, sessions: Sessions) -> float:
-    return float(np.mean([identified(setup, sessions.state, i)["intent"] for i in range(0, 200, 10)]))
+        def watch(state: State, taken_in: bool) -> None:
+            if taken_in and state.round in (5, 20, 30):
+                believed[state.round] = live.intent(state.belief, 3).copy()
+
+        return Lived(setup, simulate_sessions(setup, rational, {}, PEOPLE, watch), believed)
+
+    return live_through
 
 
 @pytest.mark.slow
-def test_who_takes_beliefs_for_true_becomes_sure_and_wrong(lab: Make, vague: Scenario) -> None:
+def test_who_takes_beliefs_for_true_becomes_sure_and_wrong(lived: Callable[..., Lived]) -> None:
     """200 people, 600 weights: coverage of 90% intervals to within 4 points (3.3 standard errors)."""
-    found = {}
-    for engine in ("live", "full"):
-        for num in (5, 30):
-            found[engine, num] = lived(lab, vague, engine, num, questions=0)
-    cover = {key: coverage_and_error(sessions)[0] for key, (_, sessions) in found.items()}
+    found = {engine: lived(engine, 30, questions=0) for engine in ("live", "full")}
+    cover = {(engine, after): of.coverage_and_error(after)[0] for engine, of in found.items() for after in (5, 30)}
     assert cover["live", 30] < cover["live", 5] - 0.05, "more answers, less truth"
     assert cover["live", 30] < 0.75
     assert abs(cover["full", 5] - 0.9) < 0.04 and abs(cover["full", 30] - 0.9) < 0.04, cover
-    assert explained(*found["live", 30]) > 0.5, "sure"
-    assert explained(*found["full", 30]) < 1 / 3, "wide"
-    sure, wide = (coverage_and_error(found[engine, 30][1])[1] for engine in ("live", "full"))
+    assert found["live"].explained() > 0.5, "sure"
+    assert found["full"].explained() < 1 / 3, "wide"
+    sure, wide = (found[engine].coverage_and_error(30)[1] for engine in ("live", "full"))
     assert sure > wide, "and wrong"
 
 
 @pytest.mark.slow
-def test_twenty_comparisons_repair_it(lab: Make, vague: Scenario) -> None:
-    setup, sessions = lived(lab, vague, "full", 20, questions=1)
-    cover, error = coverage_and_error(sessions)
-    alone = coverage_and_error(lived(lab, vague, "full", 20, questions=0)[1])[1]
+def test_twenty_comparisons_repair_it(lived: Callable[..., Lived]) -> None:
+    repaired, alone = lived("full", 20, questions=1), lived("full", 30, questions=0)
+    cover, error = repaired.coverage_and_error(20)
     assert abs(cover - 0.9) < 0.04
-    assert error < 0.6 * alone
-    assert explained(setup, sessions) > 0.6
-    assert identified(setup, sessions.state)["answers"] == {"mode_choice": 20, "comparison": 20, "run": 20}
+    assert error < 0.6 * alone.coverage_and_error(20)[1]
+    assert repaired.explained() > 0.6
+    answered = identified(repaired.setup, repaired.sessions.state)["answers"]
+    assert answered == {"mode_choice": 20, "comparison": 20, "run": 20}
 
 
 def test_the_line_says_of_what_there_is_evidence(lab: Make, vague: Scenario) -> None:
