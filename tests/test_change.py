@@ -68,9 +68,11 @@ def since(bank: Bank, num_rounds: int) -> Floats:
 def graph(model: Any, names: list[str], values: list[Any]) -> list[Floats]:
     """Quantities and the potential of the answers of a PyMC model, where its free variables are as given."""
     import pytensor
+    from pytensor.compile.mode import Mode
 
-    outputs = [*(model[name] for name in names), *model.potentials]
-    return [np.asarray(v) for v in pytensor.function(model.free_RVs, outputs, on_unused_input="ignore")(*values)]
+    outputs, plain = [*(model[name] for name in names), *model.potentials], Mode(linker="py", optimizer=None)
+    found = pytensor.function(model.free_RVs, outputs, mode=plain, on_unused_input="ignore")(*values)
+    return [np.asarray(v) for v in found]
 
 
 def test_the_model_of_a_change_at_once_is_the_sum_over_every_way_to_change() -> None:
