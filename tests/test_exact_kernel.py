@@ -7,6 +7,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from numba import njit
 from numpy.typing import NDArray
 from pytensor.compile.mode import Mode
 from scipy.stats import norm
@@ -50,6 +51,12 @@ def graph_of(prior: MindPrior, aspirations: Aspirations | None, history: History
     return pytensor.function([z], [log_p, pt.grad(log_p, z)], mode=Mode(linker="py", optimizer=None))
 
 
+@njit
+def with_gradient(z, terms, story, first_new, room):
+    """The copy of the kernel that sessions run: it is compiled for True, which is not any truth value."""
+    evaluate(z, terms, story, first_new, True, room)
+
+
 def without_beliefs(mind: MindPrior) -> Terms:
     """The same people, who believe the descriptions."""
     prior = Prior(mind.concentration, mind.mean[INTENT_ROWS], mind.sd[INTENT_ROWS])
@@ -80,7 +87,7 @@ def test_the_kernel_is_the_graph(utility: str, beliefs: bool) -> None:
         story = story_of(history, 0)
         z = rng.normal(size=(places(terms)[2], width)).astype(np.float32)
         room = make_room(terms, story, width)
-        evaluate(z, terms, story, 0, True, room)
+        with_gradient(z, terms, story, 0, room)
         everybody = History(*(np.repeat(column, width, axis=0) for column in history))  # type: ignore[arg-type]
         whole, slope = graph_of(mind, aspirations, everybody, terms)(z.T.astype(float))
         left_out = np.sum(history.kind[0, : history.num[0]] == PROBE) * norm.logpdf(0, scale=mind.probe_sd)

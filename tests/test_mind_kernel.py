@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from numba import njit
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 from scipy.stats import norm
@@ -148,12 +149,18 @@ def plain(prior: MindPrior, h: History, z: Floats, share: Floats) -> float:
     return float(-0.5 * z @ z + log_p + answers_log_p(prior, h, w, x, utility, share))
 
 
+@njit
+def with_gradient(z, terms, story, first_new, room):
+    """The copy of the kernel that sessions run: it is compiled for True, which is not any truth value."""
+    mind_kernel.evaluate(z, terms, story, first_new, True, room)
+
+
 def evaluate(prior: MindPrior, h: History, z: Floats, share: Floats, first_new: int = 0) -> tuple[Floats, ...]:
     """Value (W,), gradient (D, W) and new (W,) by the kernel."""
     terms, story = mind_kernel.terms_of(prior), mind_kernel.story_of(h, 0)
     story.share[: len(share)] = share
     room = mind_kernel.make_room(terms, story, z.shape[1])
-    mind_kernel.evaluate(z.astype(np.float32), terms, story, first_new, True, room)
+    with_gradient(z.astype(np.float32), terms, story, first_new, room)
     return room.value.astype(float), room.gradient.astype(float), room.new.astype(float)
 
 
