@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from numba import njit
 from numpy.typing import NDArray
 
 from calib.choice import comparison_log_probs, menu_log_probs
@@ -257,6 +258,12 @@ def test_weights_lie_on_the_simplex() -> None:
     assert out == pytest.approx(expected / expected.sum(axis=0), rel=1e-11, abs=1e-290)
 
 
+@njit
+def with_gradient(x, concentration, mean, sd, rows, prior_scale, room):
+    """The copy of the kernel that sessions run: it is compiled for True, which is not any truth value."""
+    evaluate(x, concentration, mean, sd, rows, prior_scale, True, True, room)
+
+
 @pytest.mark.parametrize(("dims", "most"), [(2, 2), (5, 6), (6, 10)])
 def test_single_precision_is_double_precision_rounded(dims: int, most: int) -> None:
     """What the particles move by: within 2e-6 of the size of a value and of a gradient, on 20 random evidences."""
@@ -270,6 +277,6 @@ def test_single_precision_is_double_precision_rounded(dims: int, most: int) -> N
         count = int(evidence.num_answers[0])
         rows = lay_out(Answers(*(column[0] for column in evidence[:-1])), 0, count, count, 1.0, x)
         room = make_room(x, dims, len(rows.features), x.shape[1])
-        evaluate(x, *single, rows, np.float32(1.0), True, True, room)
+        with_gradient(x, *single, rows, np.float32(1.0), room)
         assert room.value == pytest.approx(value, rel=2e-6, abs=1e-4)
         assert room.gradient[: len(x)] == pytest.approx(gradient, rel=1e-4, abs=1e-3)
