@@ -25,6 +25,7 @@ from devices.home.types import OUTCOMES, Context, Settings
 Floats = NDArray[np.float64]
 
 LEAST_READINGS = 3  # of the sound meter in a run
+LOUDEST_DBA, FARTHEST_M, MOST_G = 150.0, 100.0, 1e5  # a reading beyond it is a slip of the pen
 LEAST_ABOVE_DB = 3.0  # the robot over the background: nearer, half of what is read is background
 _DOSE = 0.05  # share by which dust may be more or less than the context has
 _LEAST_SD = 0.005  # of an attribute's range, from run to run: no robot is the same to the last digit
@@ -65,9 +66,9 @@ class Difference:
 
 def residual(dosed_g: float, before_g: float, after_g: float, area_m2: float, scale_sd_g: float) -> tuple[float, float]:
     """Dirt left, g/m2, and its sd: what was spread less what the bin gained. ValueError where that cannot be."""
+    if not (all(0 <= read <= MOST_G for read in (dosed_g, before_g, after_g)) and 0 < scale_sd_g <= MOST_G):
+        raise ValueError(f"weights are 0 to {MOST_G:g} g, and a scale has an error above 0 g")
     gained_g = after_g - before_g
-    if min(dosed_g, before_g, after_g) < 0 or scale_sd_g <= 0:
-        raise ValueError("weights are 0 g or more, and a scale has an error above 0 g")
     if not -3 * scale_sd_g <= gained_g <= dosed_g + 6 * scale_sd_g:
         raise ValueError(f"the bin gained {gained_g:.1f} g of {dosed_g:.1f} g that were spread; weigh again")
     return max(dosed_g - gained_g, 0.0) / area_m2, math.sqrt(3) * scale_sd_g / area_m2
@@ -78,12 +79,17 @@ def level_at_1m(
 ) -> tuple[float, float]:
     """The robot's level at 1 m and its sd, dB(A): energy mean of the readings less the background, free field.
 
-    ValueError for fewer than 3 readings, or a background that is too loud.
+    ValueError for fewer than 3 readings, for what no meter says, or a background that is too loud.
     """
     if len(readings_dba) < LEAST_READINGS:
         raise ValueError(f"{len(readings_dba)} readings of the sound meter; take {LEAST_READINGS} at least")
-    if distance_m <= 0 or distance_sd_m < 0 or meter_sd_db <= 0:
-        raise ValueError("the distance and the meter's error are above 0")
+    for read in (*readings_dba, background_dba):
+        if not 0 <= read <= LOUDEST_DBA:
+            raise ValueError(f"{read!s:.12} dB(A): a sound meter says 0 to {LOUDEST_DBA:g}; read it again")
+    if not (0 < distance_m <= FARTHEST_M and 0 <= distance_sd_m <= distance_m and 0 < meter_sd_db <= LOUDEST_DBA):
+        raise ValueError(
+            f"the distance is above 0 and up to {FARTHEST_M:g} m, its error at most as large, the meter's above 0 dB"
+        )
     energy = float(np.mean(10 ** (np.asarray(readings_dba) / 10)))
     over_db = 10 * math.log10(energy) - background_dba
     if over_db < LEAST_ABOVE_DB:
@@ -112,9 +118,9 @@ def entered_of(body: dict[str, Any], context: Context) -> Entered:
     """What an `entered` record comes to. ValueError, in a line, for readings that cannot be."""
     dust, sound = body.get("dust"), body.get("sound")
     due_g = context.dirt_g_m2 * cleanable_m2(context)
-    if dust and not abs(dust["dosed_g"] - due_g) <= _DOSE * due_g:
+    if dust and not (1 - _DOSE) * due_g <= dust["dosed_g"] <= (1 + _DOSE) * due_g:
         raise ValueError(
-            f"{dust['dosed_g']:.1f} g were spread and {due_g:.1f} g belong to {context.name}; run it again"
+            f"{dust['dosed_g']!s:.12} g were spread and {due_g:.1f} g belong to {context.name}; run it again"
         )
     return Entered(dust and residual(**dust, area_m2=cleanable_m2(context)), sound and level_at_1m(**sound))
 

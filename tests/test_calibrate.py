@@ -423,10 +423,21 @@ _VALUES = st.recursive(
     | st.integers(-3, 3)
     | st.floats()
     | st.text(max_size=3)
-    | st.sampled_from(["eco", "day"]),
+    | st.sampled_from(["eco", "day", 10**400, 1e300, 1e-300, 3083.0]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["dosed_g", "x"]), inner, max_size=2),
     max_leaves=4,
 )
+
+
+@pytest.mark.parametrize("read", [-1.0, 151.0, 3083.0, 10**400, math.inf, math.nan])
+def test_what_no_sound_meter_says_is_refused(read: float) -> None:
+    """3,083 dB(A), a slip of the pen, was an infinite level once."""
+    whole: dict[str, Any] = {"readings_dba": [60.0] * 3, "background_dba": 40.0, "distance_m": 1.0}
+    whole |= {"distance_sd_m": 0.05, "meter_sd_db": 0.7}
+    level_at_1m(**whole)
+    for slip in ({"readings_dba": [60.0, read, 60.0]}, {"background_dba": read}):
+        with pytest.raises(ValueError, match="a sound meter says 0 to 150"):
+            level_at_1m(**whole | slip)
 
 
 @settings(max_examples=300, deadline=None)
