@@ -195,15 +195,19 @@ def test_without_the_extra_it_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_an_interrupt_ends_it_and_the_next_run_goes_on(reference: str, two: Cluster, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    words = (*WORDS, "--chunk", "2", "--scheduler", two.address, "--out", str(out))
-    with Lab(tmp_path).going(*words, "--json") as process:
-        until = time.monotonic() + 120
-        while len(list(out.glob("parts/*.parquet"))) < 3 and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
-        assert process.stderr is not None and process.stderr.read() == "interrupted\n"
+    for number in range(5):
+        out = tmp_path / f"out{number}"
+        words = (*WORDS, "--chunk", "2", "--scheduler", two.address, "--out", str(out))
+        with Lab(tmp_path).going(*words, "--json") as process:
+            until = time.monotonic() + 120
+            while len(list(out.glob("parts/*.parquet"))) < 3 and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            if process.wait(timeout=30) == 0:
+                continue  # a busy machine: all was done before this process had its turn
+            assert process.stderr is not None and process.stderr.read() == "interrupted\n"
+            break
+    assert process.returncode == 130
     assert not (out / "manifest.json").exists()
     assert Lab(tmp_path).json(*words)["data_sha256"] == reference
 
