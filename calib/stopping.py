@@ -39,7 +39,7 @@ def _end(entry: RunnerEntry) -> str:
             for number in numbers:
                 signal.pidfd_send_signal(handle, number)
             if select.select([handle], [], [], patience_s)[0]:
-                return f"its runner did not answer and was ended{f'{again} if the record is open' if again else ''}"
+                return f"its runner did not answer and was ended{again and again + ' if the record is open'}"
     except ProcessLookupError:
         return f"its runner had ended{again}"
     except PermissionError:

@@ -35,9 +35,8 @@ def chart_rows(page: Page) -> list[int]:
 def test_a_deep_link_opens_the_very_view(page: Page, dashboard: Dashboard) -> None:
     write_population(dashboard.data / "both", made_up_rows(300, 1, role="tool"), made_up_rows(300, 2, role="advisor"))
     page.goto(dashboard.url("analyse", source="both", version="declared", where="role=advisor", tau="6"))
-    command = page.get_by_text(
-        "calib analyze"
-    ).first  # the versions of time have commands too, which may be drawn first
+    # The versions of time have commands too, which may be drawn first.
+    command = page.get_by_text("calib analyze").first
     expect(command).to_have_text(re.compile(r"--version declared --where role=advisor --tau 6\s*$"))
     assert "token" not in page.url and "version=declared" in page.url
     before = (command.text_content() or "").strip()
